@@ -1,1 +1,5 @@
-//! The façade library.
+//! Kiln: from ONNX transformer graphs to a tiled NPU and its simulator. This crate is the façade over the parts.
+#![forbid(unsafe_code)]
+
+pub mod commands;
+pub mod error;

@@ -1,2 +1,6 @@
 //! The `kiln` command line.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    kiln::commands::main()
+}

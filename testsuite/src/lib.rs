@@ -1,1 +1,31 @@
-//! kiln-testsuite
+//! What the test binary and its helper programs share: where things are, and the golden comparison.
+#![forbid(unsafe_code)]
+
+pub mod diff;
+pub mod golden;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    let testsuite = Path::new(env!("CARGO_MANIFEST_DIR"));
+    testsuite.parent().unwrap_or(testsuite).to_path_buf()
+}
+
+/// A folder of the models kept for the tests, in ONNX's test layout.
+pub fn model(name: &str) -> PathBuf {
+    repository().join("testsuite/models").join(name)
+}
+
+/// Every folder of `testsuite/models`, in order of name.
+pub fn models() -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(repository().join("testsuite/models"))? {
+        let path = entry?.path();
+        if path.join("model.onnx").is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

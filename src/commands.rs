@@ -1,0 +1,100 @@
+//! The command line: one file a command, each with its arguments and its `run`.
+
+mod completions;
+mod man;
+
+use crate::error::{Error, exit};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A compiler from ONNX transformer graphs to a tiled NPU, with the NPU's simulator.
+#[derive(Parser)]
+#[command(
+    name = "kiln",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Parses the process's arguments, runs the command and gives the exit code: 0 ok, 1 the input is wrong,
+/// 2 usage, 101 our fault.
+pub fn main() -> ExitCode {
+    report_panics();
+    let outcome = std::panic::catch_unwind(|| {
+        let cli = match Cli::try_parse() {
+            Ok(cli) => cli,
+            Err(error) => {
+                // Help and version are "errors" that go to standard output.
+                let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+                let _ = error.print();
+                return code;
+            }
+        };
+        log_to_stderr();
+        match dispatch(cli.command) {
+            Ok(code) => code,
+            Err(error) => {
+                let code = error.exit_code();
+                eprintln!("{:?}", miette::Report::new(error));
+                code
+            }
+        }
+    });
+    ExitCode::from(outcome.unwrap_or(exit::INTERNAL))
+}
+
+fn dispatch(command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// The command line's definition, for completions and the manual page.
+fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// A panic is our fault: say so in a few lines, with the command that shows it again.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let what = info.payload_as_str().unwrap_or("panic");
+        let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+        let again: Vec<String> = std::env::args().map(|arg| quoted(&arg)).collect();
+        eprintln!("internal error: {what}{place}");
+        eprintln!("This is a fault of kiln, not of its input. It is shown again by:\n  {}", again.join(" "));
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        }
+    }));
+}
+
+fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !arg.is_empty() && arg.chars().all(plain) {
+        arg.into()
+    } else {
+        format!("'{}'", arg.replace('\'', "'\\''"))
+    }
+}
+
+/// `KILN_LOG=debug` (tracing's filter syntax) shows what the parts are doing.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| "warn".into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .try_init();
+}

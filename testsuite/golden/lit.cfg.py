@@ -1,0 +1,19 @@
+"""How lit runs the goldens; started by `cargo test -p kiln-testsuite`, which sets the variables below."""
+import os
+
+import lit.formats
+
+config.name = "kiln"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".mlir", ".s", ".test"]
+config.test_source_root = os.path.dirname(__file__)
+config.test_exec_root = os.environ["KILN_TEST_OUT"]
+# kiln, expect, FileCheck and not are found on this path.
+config.environment["PATH"] = os.environ["KILN_TEST_BIN"] + os.pathsep + os.environ["PATH"]
+for name in ("KILN_BLESS", "HOME", "TMPDIR"):
+    if name in os.environ:
+        config.environment[name] = os.environ[name]
+# Messages must not depend on the terminal.
+config.environment["NO_COLOR"] = "1"
+config.environment["COLUMNS"] = "100"
+config.substitutions.append(("%models", os.path.join(config.test_source_root, "..", "models")))

@@ -1,0 +1,4 @@
+//! The one test binary of the workspace's own suite.
+#![forbid(unsafe_code)]
+
+mod golden;
