@@ -1,1 +1,6 @@
 //! kiln-machine
+
+#![deny(unsafe_code)]
+
+pub mod map;
+pub mod tensor;
