@@ -3,6 +3,7 @@
 
 pub mod diff;
 pub mod golden;
+pub mod sources;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,135 @@
+//! Rules about the sources themselves. Each failure lists every offender at once.
+
+use kiln_testsuite::{
+    repository,
+    sources::{self, PACKAGES, Source},
+};
+use std::{collections::BTreeSet, fs};
+
+fn all() -> Vec<Source> {
+    sources::all().expect("the sources can be read")
+}
+
+fn none(offenders: Vec<String>, rule: &str) {
+    assert!(offenders.is_empty(), "{rule}:\n  {}", offenders.join("\n  "));
+}
+
+/// What each package may depend on among ours, and the third-party crates that only some may know.
+#[rustfmt::skip] // a table
+const LAYERS: &[(&str, &[&str])] = &[
+    ("kiln-machine",   &[]),
+    ("kiln-runtime",   &["kiln-machine"]),
+    ("kiln-ir",        &["kiln-machine", "melior", "mlir-sys"]),
+    ("kiln-frontend",  &["kiln-ir", "kiln-machine"]),
+    ("kiln-passes",    &["kiln-ir", "kiln-machine", "egg"]),
+    ("kiln-backend",   &["kiln-ir", "kiln-machine"]),
+    ("kiln",           &["kiln-ir", "kiln-frontend", "kiln-passes", "kiln-backend", "kiln-machine", "kiln-runtime",
+                         "clap", "clap_complete", "clap_mangen"]),
+];
+const RESTRICTED: &[&str] = &["melior", "mlir-sys", "egg", "clap", "clap_complete", "clap_mangen"];
+
+#[test]
+fn crates_import_only_what_their_layer_allows() {
+    let mut offenders = Vec::new();
+    for (package, allowed) in LAYERS {
+        let folder = PACKAGES.iter().find(|(name, _)| name == package).expect("a package of the workspace").1;
+        let path = repository().join(folder).join("Cargo.toml");
+        let text = fs::read_to_string(&path).expect("a manifest");
+        let manifest: toml::Table = text.parse().expect("a manifest in TOML");
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let Some(table) = manifest.get(section).and_then(|section| section.as_table()) else { continue };
+            for name in table.keys() {
+                let ours = PACKAGES.iter().any(|(ours, _)| ours == name);
+                if (ours || RESTRICTED.contains(&name.as_str())) && !allowed.contains(&name.as_str()) {
+                    offenders.push(format!("{package} names {name} in [{section}]"));
+                }
+            }
+        }
+    }
+    none(offenders, "dependencies against the layering (docs/architecture.md)");
+}
+
+/// The only files with unsafe code, each with its reason in its header.
+const UNSAFE_FILES: &[&str] = &["ir/src/ffi.rs", "backend/machine/src/map.rs"];
+
+fn may_be_unsafe(path: &str) -> bool {
+    UNSAFE_FILES.contains(&path) || path.starts_with("runtime/src/kernels")
+}
+
+#[test]
+fn unsafe_code_stays_in_its_files() {
+    let mut offenders = Vec::new();
+    for source in all() {
+        let path = source.path.to_string_lossy();
+        let code = source.text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let uses = code
+            .clone()
+            .any(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == "unsafe"));
+        if uses && !may_be_unsafe(&path) {
+            offenders.push(format!("{path} has unsafe code"));
+        }
+        let root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs") || path.contains("src/bin/");
+        if root
+            && !source.text.contains("#![forbid(unsafe_code)]")
+            && !source.text.contains("#![deny(unsafe_code)]")
+        {
+            offenders.push(format!("{path} does not forbid (or, with a named exception, deny) unsafe_code"));
+        }
+    }
+    none(offenders, "unsafe code");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent =
+        all().into_iter().filter(|s| !s.text.starts_with("//!")).map(|s| s.path.display().to_string());
+    none(silent.collect(), "files that do not open with a `//!` line");
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let names = ["mod.rs", "utils.rs", "util.rs", "common.rs", "helpers.rs", "misc.rs"];
+    let vague =
+        all().into_iter().filter(|s| names.contains(&s.file_name())).map(|s| s.path.display().to_string());
+    none(vague.collect(), "file names that say nothing about what is inside");
+}
+
+#[test]
+fn the_product_does_not_unwrap() {
+    let mut offenders = Vec::new();
+    for source in all() {
+        for (number, line) in source.product().lines().enumerate() {
+            if line.contains(".unwrap()") && !line.trim_start().starts_with("//") {
+                offenders.push(format!("{}:{}", source.path.display(), number + 1));
+            }
+        }
+    }
+    none(offenders, "`.unwrap()` outside tests: return an error, or `expect` with the invariant that holds");
+}
+
+/// Long files that may be long, with the reason.
+const LONG_FILES: &[(&str, &str)] = &[];
+const MOST_LINES: usize = 650;
+
+#[test]
+fn files_fit_a_reader() {
+    let mut offenders = Vec::new();
+    for source in all() {
+        let path = source.path.to_string_lossy();
+        let lines = source.product().lines().count();
+        if lines > MOST_LINES && !LONG_FILES.iter().any(|(long, _)| *long == path) {
+            offenders.push(format!("{path}: {lines} lines"));
+        }
+    }
+    none(offenders, "files past 650 lines without a reason in LONG_FILES");
+}
+
+#[test]
+fn exceptions_are_still_needed() {
+    let paths: BTreeSet<String> = all().iter().map(|s| s.path.to_string_lossy().into_owned()).collect();
+    let listed = UNSAFE_FILES.iter().copied().chain(LONG_FILES.iter().map(|(path, _)| *path));
+    none(
+        listed.filter(|path| !paths.contains(*path)).map(String::from).collect(),
+        "exceptions for files that are gone",
+    );
+}
