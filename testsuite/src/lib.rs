@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod faulty;
 pub mod golden;
 pub mod sources;
 

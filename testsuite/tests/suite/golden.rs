@@ -24,11 +24,13 @@ fn goldens() {
         let _ = fs::remove_file(&link);
         symlink(path, link).expect("link a tool");
     }
+    kiln_testsuite::faulty::write_all(&out.join("faulty")).expect("write the small models");
     let status = Command::new(format!("{LLVM_BIN}/lit"))
         .args(["-v", "--no-progress-bar", "--order=lexical"])
         .arg(repository().join("testsuite/golden"))
         .env("KILN_TEST_OUT", out.join("golden"))
         .env("KILN_TEST_BIN", &bin)
+        .env("KILN_TEST_FAULTY", out.join("faulty"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .status()
         .expect("start lit (scripts/setup installs it)");
