@@ -1,0 +1,671 @@
+//! The instruction set, as one table.
+//!
+//! From a row come the variant of [`Inst`], encoding and decoding, the assembly syntax, the operand roles, the
+//! method of [`Visitor`] that every simulator must have, and the page in `docs/isa.md`. Durations are in
+//! [`crate::duration`], where the compiler asks for an arm for each row.
+//!
+//! **Reading a row.**
+//! ```text
+//! /// Summary.                                       first line: what it does; the rest: notes
+//! mma = Mma @ 0x40, 2 words of Mxu {                 mnemonic = variant @ opcode, words, engine class
+//!     acc: View, mov: View, k: Parts, …              fields from bit 8 upwards, as named in assembly
+//! } touches {                                        operands in memory: use, field, extents
+//!     accumulate(cont) acc over shape(m, n0, n1, n2);
+//! } model "…" timing "…" traps "…";                  for the manual
+//! ```
+//! **Naming.** A mnemonic starts with the unit where there is a choice: `d…` DMA, `v…` VEC, `act…` ACT, `m…` MXU,
+//! `c…` COL; the rest says the operation (`dga` = DMA gather, `vts` = VEC tensor-scalar).
+
+pub mod bits;
+pub mod field;
+pub mod operand;
+pub mod text;
+
+use std::fmt;
+
+pub use bits::{BitReader, BitWriter, WORD_BITS, Word};
+pub use field::*;
+pub use operand::*;
+pub use text::{Cursor, SyntaxError};
+
+use crate::random::Rng;
+
+/// The unit that executes an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The scalar unit that every stream has.
+    Any,
+    /// A DMA queue.
+    Dma,
+    /// The matrix engine.
+    Mxu,
+    /// The vector engine.
+    Vec,
+    /// The activation engine.
+    Act,
+    /// The collective engine.
+    Col,
+}
+
+/// An instruction stream: one engine, or one DMA queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// Control only.
+    Ctl,
+    /// Matrix.
+    Mxu,
+    /// Vector.
+    Vec,
+    /// Activation functions.
+    Act,
+    /// Collectives between cores.
+    Col,
+    /// DMA queue of that number, 0 to 15.
+    Queue(u8),
+}
+
+impl Engine {
+    /// Number of possible streams.
+    pub const COUNT: usize = 21;
+
+    /// Every stream in order.
+    pub fn all() -> impl Iterator<Item = Engine> {
+        (0..Self::COUNT).filter_map(Engine::from_index)
+    }
+    /// Position in [`Engine::all`], below [`Engine::COUNT`].
+    pub fn index(self) -> usize {
+        match self {
+            Engine::Ctl => 0,
+            Engine::Mxu => 1,
+            Engine::Vec => 2,
+            Engine::Act => 3,
+            Engine::Col => 4,
+            Engine::Queue(q) => 5 + usize::from(q.min(15)),
+        }
+    }
+    /// The stream at that position.
+    pub fn from_index(index: usize) -> Option<Engine> {
+        Some(match index {
+            0 => Engine::Ctl,
+            1 => Engine::Mxu,
+            2 => Engine::Vec,
+            3 => Engine::Act,
+            4 => Engine::Col,
+            5..=20 => Engine::Queue((index - 5) as u8),
+            _ => return None,
+        })
+    }
+    /// The stream of that name (`ctl`, `mxu`, …, `q3`).
+    pub fn by_name(name: &str) -> Option<Engine> {
+        Engine::all().find(|e| e.to_string() == name)
+    }
+    /// Whether this stream may hold instructions of that class.
+    pub fn runs(self, class: Class) -> bool {
+        match class {
+            Class::Any => true,
+            Class::Dma => matches!(self, Engine::Queue(_)),
+            Class::Mxu => self == Engine::Mxu,
+            Class::Vec => self == Engine::Vec,
+            Class::Act => self == Engine::Act,
+            Class::Col => self == Engine::Col,
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Engine::Ctl => f.write_str("ctl"),
+            Engine::Mxu => f.write_str("mxu"),
+            Engine::Vec => f.write_str("vec"),
+            Engine::Act => f.write_str("act"),
+            Engine::Col => f.write_str("col"),
+            Engine::Queue(q) => write!(f, "q{q}"),
+        }
+    }
+}
+
+/// A value that the instruction's encoding cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{mnemonic}: operand `{operand}`: {source}")]
+pub struct EncodeError {
+    /// The instruction.
+    pub mnemonic: &'static str,
+    /// The field of its row.
+    pub operand: &'static str,
+    /// Why.
+    pub source: OutOfRange,
+}
+
+/// Words that are no instruction.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No row has this opcode.
+    #[error("no instruction has opcode {opcode:#04x}")]
+    Opcode {
+        /// Bits 0..8.
+        opcode: u8,
+    },
+    /// The stream ends inside a two-word instruction.
+    #[error("{mnemonic}: the second word is missing")]
+    Truncated {
+        /// The instruction.
+        mnemonic: &'static str,
+    },
+    /// A field holds a pattern without meaning.
+    #[error("{mnemonic}: operand `{operand}`: {source}")]
+    Field {
+        /// The instruction.
+        mnemonic: &'static str,
+        /// The field of its row.
+        operand: &'static str,
+        /// Why.
+        source: NoMeaning,
+    },
+    /// Bits beyond the last field are set.
+    #[error("{mnemonic}: reserved bits are not zero")]
+    Reserved {
+        /// The instruction.
+        mnemonic: &'static str,
+    },
+}
+
+/// One row of the table, for manuals and listings.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Name in assembly.
+    pub mnemonic: &'static str,
+    /// Bits 0..8 of the first word.
+    pub opcode: u8,
+    /// Length in 256-bit words, 1 or 2.
+    pub words: u32,
+    /// Which engine executes it.
+    pub class: Class,
+    /// (name, kind, bits, whether written `name=`), in encoding order.
+    pub fields: &'static [(&'static str, &'static str, u32, bool)],
+    /// Summary and notes.
+    pub doc: &'static str,
+    /// What it computes.
+    pub model: &'static str,
+    /// How long it takes, in words.
+    pub timing: &'static str,
+    /// When it traps.
+    pub traps: &'static str,
+}
+
+fn free(parts: Parts, n0: Len, n1: Len, n2: Len) -> Shape {
+    Shape::new(parts.0, [n0.0, n1.0, n2.0])
+}
+
+/// Calls `$m!` with every row.
+#[macro_export]
+#[rustfmt::skip] // a table
+macro_rules! for_each_inst { ($m:ident) => { $m! {
+    // ---- control, on every stream -------------------------------------------------------------------------------
+    /// Does nothing for one cycle.
+    nop = Nop @ 0x01, 1 words of Any {} touches {}
+        model "" timing "control" traps "";
+    /// Ends the stream.
+    /// The program ends when every stream has ended and every transfer is complete.
+    halt = Halt @ 0x02, 1 words of Any {} touches {}
+        model "" timing "control" traps "";
+    /// Loads a register with a constant.
+    li = Li @ 0x03, 1 words of Any { rd: Reg, imm: i64 } touches {}
+        model "rd = imm" timing "control" traps "";
+    /// Scalar arithmetic.
+    alu = Alu @ 0x04, 1 words of Any { op: AluOp, rd: Reg, ra: Reg, rb: Reg, imm: i64 } touches {}
+        model "rd = ra op (rb + imm)" timing "control" traps "arithmetic: `div` or `mod` by zero";
+    /// Branches on two registers.
+    br = Br @ 0x05, 1 words of Any { cond: Cond, ra: Reg, rb: Reg, to: Pc } touches {}
+        model "if ra cond rb { pc = to }" timing "control" traps "illegal: `to` is not the first word of an instruction of this stream";
+    /// Opens a counted loop.
+    /// The body runs `count + rc` times; `end` is the word index of the matching `endl`. With 0 or fewer iterations
+    /// execution goes on after that `endl` and no step is applied. Loops nest to a depth of 8.
+    r#loop = Loop @ 0x06, 1 words of Any { count: u32, rc: Add, end: Pc, step: Steps } touches {}
+        model "repeat count + rc times { body; for (r, s) in step { r += s } }; every r of step = its value at entry"
+        timing "control" traps "illegal: `end` is no `endl`; nesting deeper than 8";
+    /// Closes the innermost loop.
+    endl = Endl @ 0x07, 1 words of Any {} touches {}
+        model "next iteration, or leave" timing "control; free when the loop goes on (a hardware loop)" traps "illegal: no loop is open";
+    /// Waits for a semaphore.
+    semw = Semw @ 0x08, 1 words of Any { sem: Sem, n: u16 } touches {}
+        model "block until sem ≥ n; sem -= n" timing "control, and the time blocked" traps "illegal: no such semaphore; deadlock: every stream waits";
+    /// Signals a semaphore.
+    /// The addition happens when all earlier instructions of this stream are complete; the stream goes on at once.
+    sems = Sems @ 0x09, 1 words of Any { sem: Sem, n: u16 } touches {}
+        model "sem += n" timing "control; the signal arrives `sem_latency_cycles` after completion" traps "illegal: no such semaphore; semaphore overflow above 65535";
+    /// Waits until all earlier instructions of this stream are complete.
+    fence = Fence @ 0x0a, 1 words of Any {} touches {}
+        model "" timing "control, and the time blocked" traps "";
+    /// Loads a register from one on-chip element.
+    /// The element is that of partition `src.part`; integers are sign- or zero-extended by their type, an f32 gives its bits.
+    lds = Lds @ 0x0b, 1 words of Any { rd: Reg, src: View }
+        touches { Role::Read => src, src, Shape::new(1, [1, 1, 1]); }
+        model "rd = src[0]" timing "control, then one access of the memory" traps "bounds; alignment; uninitialised";
+    /// Stores a register to one on-chip element.
+    sts = Sts @ 0x0c, 1 words of Any { rs: Reg, dst: View }
+        touches { Role::Write => dst, dst, Shape::new(1, [1, 1, 1]); }
+        model "dst[0] = low bits of rs" timing "control, then one access of the memory" traps "bounds; alignment";
+    /// Sets an access-pattern register.
+    apset = Apset @ 0x0d, 2 words of Any { ap: Ap, pattern: AccessPattern } touches {}
+        model "ap = pattern" timing "control" traps "";
+    /// Reads a control register.
+    csr = ReadCsr @ 0x0e, 1 words of Any { rd: Reg, which: Csr } touches {}
+        model "rd = runtime scalar | cycle | core" timing "control" traps "illegal: a scalar that the program does not declare";
+    /// Stops the program with a code.
+    trap = Trap @ 0x0f, 1 words of Any { code: u16 } touches {}
+        model "stop" timing "control" traps "always, with `code`";
+
+    // ---- DMA ----------------------------------------------------------------------------------------------------
+    /// Loads from DRAM.
+    /// A stride of 0 repeats; repeated elements are read from DRAM once. Types convert as `vcvt` mode `cast`.
+    dld = Dld @ 0x10, 1 words of Dma { dst: View, ap: Ap, reg: Add }
+        touches { Role::Write => dst, dst, Extent::Pattern(ap); Role::Read => ap, (ap, reg), Extent::Pattern(ap); }
+        model "for (p, i0, i1, i2) in ap.size: dst[p, i0, i1, i2] = convert(dram[ap.base + reg + (p·stride0 + i0·stride1 + i1·stride2 + i2·stride3)·size(ap.dt)])"
+        timing "dma, runs along the last dims" traps "bounds; alignment; uninitialised";
+    /// Stores to DRAM.
+    dst = Dst @ 0x11, 1 words of Dma { ap: Ap, reg: Add, src: View }
+        touches { Role::Read => src, src, Extent::Pattern(ap); Role::Write => ap, (ap, reg), Extent::Pattern(ap); }
+        model "for (p, i0, i1, i2) in ap.size: dram[ap.base + reg + …] = convert(src[p, i0, i1, i2])"
+        timing "dma, runs along the last dims" traps "bounds; alignment; uninitialised; illegal: two elements at one address";
+    /// Loads from DRAM, transposing.
+    /// The values are those of `dld`; the queue walks the partition dim innermost, so that data contiguous along it
+    /// comes in whole bursts.
+    dtr = Dtr @ 0x12, 1 words of Dma { dst: View, ap: Ap, reg: Add }
+        touches { Role::Write => dst, dst, Extent::Pattern(ap); Role::Read => ap, (ap, reg), Extent::Pattern(ap); }
+        model "as dld" timing "dma, runs along the partition dim; on-chip bytes count `dma_transpose_factor` times" traps "as dld";
+    /// Moves between on-chip places, any partitions.
+    dmv = Dmv @ 0x13, 2 words of Dma { dst: View, src: View, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; }
+        model "dst[p, i] = convert(src[p, i])" timing "dma, no DRAM" traps "bounds; alignment; uninitialised; illegal: overlap";
+    /// Gathers rows from DRAM by indices on chip (embeddings, paged caches, experts).
+    /// Dim 0 of the pattern is the indexed one: its size bounds the indices, its stride is the row pitch. `idx` holds
+    /// i32 and is read with its strides for (n0).
+    dga = Dga @ 0x14, 1 words of Dma { dst: View, ap: Ap, reg: Add, idx: View, parts: Parts, n0: Len }
+        touches {
+            Role::Write => dst, dst, Extent::Gather { parts, n0, ap };
+            Role::Read => idx, idx, Shape::new(parts.0, [n0.0, 1, 1]);
+            Role::Read => ap, (ap, reg), Extent::Gather { parts, n0, ap };
+        }
+        model "dst[p, i0, i1, i2] = convert(dram[ap.base + reg + (idx[p, i0]·stride0 + i1·stride1 + i2·stride2)·size])"
+        timing "dma, each row its own run" traps "bounds, also an index outside 0..ap.size0; alignment; uninitialised";
+    /// Scatters rows to DRAM by indices on chip.
+    /// With equal indices the last row in order (p, n0) stays.
+    dsc = Dsc @ 0x15, 1 words of Dma { src: View, ap: Ap, reg: Add, idx: View, parts: Parts, n0: Len }
+        touches {
+            Role::Read => src, src, Extent::Gather { parts, n0, ap };
+            Role::Read => idx, idx, Shape::new(parts.0, [n0.0, 1, 1]);
+            Role::Write => ap, (ap, reg), Extent::Gather { parts, n0, ap };
+        }
+        model "dram[ap.base + reg + (idx[p, i0]·stride0 + i1·stride1 + i2·stride2)·size] = convert(src[p, i0, i1, i2])"
+        timing "dma, each row its own run" traps "as dga";
+    /// Fills on-chip memory.
+    dfill = Dfill @ 0x16, 1 words of Dma { dst: View, shape: Shape, imm: Imm32 }
+        touches { Role::Write => dst, dst, shape; }
+        model "dst[p, i] = convert(imm), imm an f32 for float types, else an i32" timing "dma, no DRAM" traps "bounds; alignment";
+
+    // ---- MXU ----------------------------------------------------------------------------------------------------
+    /// Loads the stationary operand, contracted dim on partitions.
+    /// Grid rows `src.part ..+k`, columns `col ..+m`; the free dim is the last (`s2`).
+    ldw = Ldw @ 0x20, 1 words of Mxu { src: View, k: Parts, m: Parts, col: u8 }
+        touches { Role::Read => src, src, Shape::new(k.0, [1, 1, m.0.into()]); }
+        model "S[src.part + r, col + c] = src[r, c]" timing "k rows of the array, hidden behind a running `mma`" traps "bounds; alignment; uninitialised; illegal: type";
+    /// Loads the stationary operand, output dim on partitions.
+    /// Grid rows `row ..+k`, columns `col ..+m`: the transpose of what `ldw` reads.
+    ldwt = Ldwt @ 0x21, 1 words of Mxu { src: View, k: Parts, m: Parts, row: u8, col: u8 }
+        touches { Role::Read => src, src, Shape::new(m.0, [1, 1, k.0.into()]); }
+        model "S[row + r, col + c] = src[c, r]" timing "`ldwt_factor` × max(k, m) rows of the array, hidden behind a running `mma`" traps "as ldw";
+    /// Multiplies: the moving operand streams over the stationary grid.
+    /// Rows `mov.part ..+k`, columns `acc.part ..+m`. `cont` continues the chain from the accumulator, else it starts
+    /// at 0; k ascends. Floats chain in f32 by fma; integers in i32, wrapping, after subtracting the zero points.
+    mma = Mma @ 0x22, 2 words of Mxu { acc: View, mov: View, k: Parts, m: Parts, n0: Len, n1: Len, n2: Len, cont: bool, zs: u8, zx: u8 }
+        touches { Role::accumulate(cont) => acc, acc, free(m, n0, n1, n2); Role::Read => mov, mov, free(k, n0, n1, n2); }
+        model "for c in 0..m, i: a = cont ? acc[c, i] : 0; for r in 0..k: a = fma(S[mov.part + r, acc.part + c] − zs, mov[r, i] − zx, a); acc[c, i] = a"
+        timing "mma" traps "bounds; alignment; uninitialised; illegal: types, more columns than a bank holds, not in ACC";
+    /// Multiplies block-scaled operands (one power-of-two scale, in u8 E8M0, for every 32 along k).
+    mmax = Mmax @ 0x23, 2 words of Mxu { acc: View, mov: View, ss: View, sx: View, k: Parts, m: Parts, n0: Len, n1: Len, n2: Len, cont: bool }
+        touches {
+            Role::accumulate(cont) => acc, acc, free(m, n0, n1, n2);
+            Role::Read => mov, mov, free(k, n0, n1, n2);
+            Role::Read => ss, ss, Shape::new(k.0.div_ceil(32), [1, 1, m.0.into()]);
+            Role::Read => sx, sx, Shape::new(k.0.div_ceil(32), [n0.0, n1.0, n2.0]);
+        }
+        model "as mma with S·2^(ss[r/32, c] − 127) and mov·2^(sx[r/32, i] − 127)" timing "mma" traps "as mma";
+    /// Transposes through the array.
+    mtrn = Mtrn @ 0x24, 1 words of Mxu { dst: View, src: View, parts: Parts, n: Parts }
+        touches { Role::Write => dst, dst, Shape::new(n.0, [1, 1, parts.0.into()]); Role::Read => src, src, Shape::new(parts.0, [1, 1, n.0.into()]); }
+        model "dst[f, p] = src[p, f] for p in 0..parts, f in 0..n" timing "mma with `parts` columns" traps "bounds; alignment; uninitialised; illegal: `dst` not in ACC";
+
+    // ---- VEC ----------------------------------------------------------------------------------------------------
+    /// Tensor-tensor arithmetic.
+    /// In i32 when both sources are integers, else in f32; comparisons give 1 or 0; the result converts to `dst`'s type.
+    vtt = Vtt @ 0x30, 2 words of Vec { op: VecOp, dst: View, a: View, b: View, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => a, a, shape; Role::Read => b, b, shape; }
+        model "dst[p, i] = a[p, i] op b[p, i]" timing "vec" traps "bounds; alignment; uninitialised; illegal: bit operations on floats";
+    /// Tensor-scalar arithmetic; `rev` swaps the operands.
+    vts = Vts @ 0x31, 2 words of Vec { op: VecOp, dst: View, a: View, imm: Imm32, rev: bool, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => a, a, shape; }
+        model "dst[p, i] = rev ? imm op a[p, i] : a[p, i] op imm, imm an i32 when `a` is an integer, else an f32" timing "vec" traps "as vtt";
+    /// Chooses elementwise.
+    vmrg = Vmrg @ 0x32, 2 words of Vec { dst: View, mask: View, a: View, b: View, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => mask, mask, shape; Role::Read => a, a, shape; Role::Read => b, b, shape; }
+        model "dst[p, i] = mask[p, i] ≠ 0 ? a[p, i] : b[p, i]" timing "vec" traps "as vtt";
+    /// Chooses by an affine predicate (causal, window, length masks).
+    vsel = Vsel @ 0x33, 2 words of Vec { dst: View, src: View, shape: Shape, base: i32, reg: Add, cp: Coef, c0: Coef, c1: Coef, c2: Coef, imm: Imm32 }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; }
+        model "dst[p, i] = base + reg + cp·p + c0·i0 + c1·i1 + c2·i2 ≥ 0 ? src[p, i] : imm (read as in vts)" timing "vec" traps "as vtt";
+    /// Converts.
+    vcvt = Vcvt @ 0x34, 2 words of Vec { mode: CvtMode, dst: View, src: View, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; }
+        model "dst[p, i] = convert(mode, src[p, i])" timing "vec" traps "as vtt";
+    /// Reduces over marked free dims.
+    /// One chain in ascending row-major order of the marked dims; `cont` continues it from `dst` (not for arg kinds).
+    vred = Vred @ 0x35, 2 words of Vec { op: RedOp, dst: View, src: View, shape: Shape, dims: Dims, cont: bool }
+        touches { Role::accumulate(cont) => dst, dst, shape.without(dims); Role::Read => src, src, shape; }
+        model "for each kept i: a = cont ? dst[p, i] : start(op); for each marked j ascending: a = a op src[p, i, j]; dst[p, i] = a" timing "vec" traps "as vtt; illegal: `cont` with argmax or argmin";
+    /// Cumulates along the last dim.
+    /// `carry`, where present, is the starting value of each row (read at index 0 of the last dim).
+    vscan = Vscan @ 0x36, 2 words of Vec { op: RedOp, dst: View, src: View, carry: Option<View>, shape: Shape, exclusive: bool, reverse: bool }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; Role::Read => carry, carry, shape.without(Dims(4)); }
+        model "a = carry or start(op); for i2 ascending (descending if reverse): exclusive ? { dst = a; a = a op src } : { a = a op src; dst = a }" timing "vec, one element a cycle and partition" traps "as vtt";
+    /// Gathers along the last dim inside each partition.
+    vshuf = Vshuf @ 0x37, 2 words of Vec { dst: View, src: View, idx: View, shape: Shape, bound: Len }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, Shape::new(shape.parts, [shape.n[0], shape.n[1], bound.0]); Role::Read => idx, idx, shape; }
+        model "dst[p, i0, i1, i2] = src[p, i0, i1, idx[p, i0, i1, i2]], 0 ≤ idx < bound" timing "vec, one element a cycle and partition" traps "as vtt; bounds: index";
+    /// The k largest or smallest along the last dim, sorted; the lower index first among equals.
+    vtopk = Vtopk @ 0x38, 2 words of Vec { values: View, indices: View, src: View, shape: Shape, k: Len, smallest: bool }
+        touches {
+            Role::Write => values, values, Shape::new(shape.parts, [shape.n[0], shape.n[1], k.0]);
+            Role::Write => indices, indices, Shape::new(shape.parts, [shape.n[0], shape.n[1], k.0]);
+            Role::Read => src, src, shape;
+        }
+        model "values[p, i0, i1, j], indices[p, i0, i1, j] = the j-th of src[p, i0, i1, ..] and its i2; NaN counts as largest" timing "vec, once over the row for every 8 of k" traps "as vtt; illegal: k > n2";
+    /// Writes an affine function of the position.
+    viota = Viota @ 0x39, 2 words of Vec { dst: View, shape: Shape, base: i32, reg: Add, cp: Coef, c0: Coef, c1: Coef, c2: Coef }
+        touches { Role::Write => dst, dst, shape; }
+        model "dst[p, i] = convert(base + reg + cp·p + c0·i0 + c1·i1 + c2·i2)" timing "vec" traps "bounds; alignment";
+
+    // ---- ACT ----------------------------------------------------------------------------------------------------
+    /// Applies a function after scale and bias, with optional sums.
+    /// `sum`, where present, receives (or continues, with `sumc`) the ascending chain of the f32 results over the marked
+    /// dims, before they round to `dst`'s type.
+    act = Act @ 0x40, 2 words of Act { func: ActFunc, dst: View, src: View, bias: Option<View>, sum: Option<View>, over: Dims, sumc: bool, scale: ImmF32, shape: Shape }
+        touches {
+            Role::Write => dst, dst, shape; Role::Read => src, src, shape; Role::Read => bias, bias, shape;
+            Role::accumulate(sumc) => sum, sum, shape.without(over);
+        }
+        model "y = f(round(scale·src[p, i]) + bias[p, i]); dst[p, i] = convert(y); sum[p, i without over] += y" timing "act" traps "bounds; alignment; uninitialised";
+    /// Applies a function after a scale from memory and a bias.
+    actr = Actr @ 0x41, 2 words of Act { func: ActFunc, dst: View, src: View, scale: View, bias: Option<View>, shape: Shape }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; Role::Read => scale, scale, shape; Role::Read => bias, bias, shape; }
+        model "dst[p, i] = convert(f(round(scale[p, i]·src[p, i]) + bias[p, i]))" timing "act" traps "as act";
+    /// Loads a lookup table: 258 f32 of the pattern: low end, step reciprocal, then 256 knots.
+    lutld = Lutld @ 0x42, 1 words of Act { lut: Lut, ap: Ap, reg: Add }
+        touches { Role::Read => ap, (ap, reg), Extent::Pattern(ap); }
+        model "table[lut] = dram[ap]" timing "dma latency and 1032 bytes" traps "bounds";
+
+    // ---- COL ----------------------------------------------------------------------------------------------------
+    /// Sends a tensor to the same-named place of another core.
+    cput = Cput @ 0x50, 2 words of Col { core: u8, dst: View, src: View, shape: Shape }
+        touches { Role::Read => src, src, shape; }
+        model "core's dst[p, i] = src[p, i]" timing "link latency and bytes" traps "bounds; illegal: no such core";
+    /// Reduces a tensor over a group of cores, in ascending core order.
+    cred = Cred @ 0x51, 2 words of Col { op: RedOp, dst: View, src: View, shape: Shape, group: u8 }
+        touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; }
+        model "dst[p, i] = reduce(op, src[p, i] of every core of the group)" timing "link latency and bytes" traps "bounds; illegal: no such group";
+    /// Waits for every core of a group.
+    bar = Bar @ 0x52, 1 words of Col { group: u8 } touches {}
+        model "" timing "link latency" traps "illegal: no such group";
+}}}
+
+macro_rules! define { ($(
+    $(#[doc = $doc:literal])*
+    $method:ident = $Name:ident @ $code:literal, $words:literal words of $Class:ident { $($f:ident : $T:ty),* }
+    touches { $($role:expr => $operand:ident, $source:expr, $extent:expr;)* }
+    model $model:literal timing $timing:literal traps $traps:literal;
+)*) => {
+    /// An instruction with its operands.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[allow(missing_docs)]
+    pub enum Inst { $( $(#[doc = $doc])* $Name { $($f: $T),* } ),* }
+
+    /// One method per instruction, so that none can be forgotten.
+    #[allow(clippy::too_many_arguments)]
+    pub trait Visitor {
+        /// What a visit gives.
+        type Out;
+        $( $(#[doc = $doc])* fn $method(&mut self $(, $f: $T)*) -> Self::Out; )*
+    }
+
+    /// Every row, by opcode.
+    pub static ROWS: &[Row] = &[$(Row {
+        mnemonic: mnemonic(stringify!($method)),
+        opcode: $code,
+        words: $words,
+        class: Class::$Class,
+        fields: &[$((stringify!($f), <$T as Field>::KIND, <$T as Field>::BITS, <$T as Field>::NAMED)),*],
+        doc: concat!($($doc, "\n"),*),
+        model: $model,
+        timing: $timing,
+        traps: $traps,
+    }),*];
+
+    impl Inst {
+        /// The name in assembly.
+        pub fn mnemonic(&self) -> &'static str { self.row().mnemonic }
+
+        /// Its row of the table.
+        pub fn row(&self) -> &'static Row { &ROWS[self.row_index()] }
+
+        fn row_index(&self) -> usize {
+            const CODES: &[u8] = &[$($code),*];
+            const AT: [u8; 256] = positions(CODES);
+            AT[match self { $(Inst::$Name { .. } => $code,)* }] as usize
+        }
+
+        /// Which engine executes it.
+        pub fn class(&self) -> Class { match self { $(Inst::$Name { .. } => Class::$Class,)* } }
+
+        /// Length in 256-bit words.
+        pub fn words(&self) -> u32 { match self { $(Inst::$Name { .. } => $words,)* } }
+
+        /// Calls the visitor's method for this instruction.
+        pub fn visit<V: Visitor>(self, v: &mut V) -> V::Out { match self { $(Inst::$Name { $($f),* } => v.$method($($f),*),)* } }
+
+        /// Appends the words of this instruction.
+        ///
+        /// # Errors
+        /// An operand that its field cannot hold.
+        pub fn encode(self, out: &mut Vec<Word>) -> Result<(), EncodeError> {
+            let mut w = BitWriter::default();
+            let words = match self { $(Inst::$Name { $($f),* } => {
+                w.put($code, 8);
+                $( $f.put(&mut w).map_err(|source| EncodeError { mnemonic: mnemonic(stringify!($method)), operand: stringify!($f), source })?; )*
+                $words
+            })* };
+            out.extend_from_slice(&w.words()[..words]);
+            Ok(())
+        }
+
+        /// The instruction at the start of `words`, and how many words it takes.
+        ///
+        /// # Errors
+        /// Anything that [`Inst::encode`] cannot have written: what decodes encodes to the same words.
+        pub fn decode(words: &[Word]) -> Result<(Inst, usize), DecodeError> {
+            let Some(first) = words.first() else { return Err(DecodeError::Truncated { mnemonic: "instruction" }) };
+            let second = words.get(1);
+            let inst = match first[0] as u8 {
+                $( $code => {
+                    let mnemonic = mnemonic(stringify!($method));
+                    let none = [0; 4];
+                    let second = match ($words, second) { (1, _) => &none, (_, Some(word)) => word, _ => return Err(DecodeError::Truncated { mnemonic }) };
+                    let mut r = BitReader::new(first, second);
+                    r.get(8);
+                    $( let $f = <$T as Field>::get(&mut r).map_err(|source| DecodeError::Field { mnemonic, operand: stringify!($f), source })?; )*
+                    if !r.rest_is_zero() { return Err(DecodeError::Reserved { mnemonic }) }
+                    Inst::$Name { $($f),* }
+                } )*
+                opcode => return Err(DecodeError::Opcode { opcode }),
+            };
+            Ok((inst, inst.words() as usize))
+        }
+
+        /// Reads the operands of an instruction whose mnemonic has been read; `None` if there is no such mnemonic.
+        pub(crate) fn parse_operands(name: &str, c: &mut Cursor<'_>) -> Option<Result<Inst, SyntaxError>> {
+            $( if name == mnemonic(stringify!($method)) {
+                #[allow(unused_mut, unused_variables)]
+                return Some((|| { let mut first = true; Ok(Inst::$Name { $($f: c.operand::<$T>(stringify!($f), &mut first)?),* }) })());
+            } )*
+            None
+        }
+
+        /// What it reads and writes in memory.
+        #[allow(unused_variables)]
+        pub fn operands(&self) -> Vec<Operand> {
+            let mut list = Vec::new();
+            match *self { $(Inst::$Name { $($f),* } => {
+                $( OperandSource::declare($source, stringify!($operand), $role, Extent::from($extent), &mut list); )*
+            })* }
+            list
+        }
+
+        /// A random legal instruction of row `row`.
+        pub fn draw(row: usize, rng: &mut Rng) -> Inst {
+            let draws: &[fn(&mut Rng) -> Inst] = &[$( |_rng| Inst::$Name { $($f: <$T as Field>::draw(_rng)),* } ),*];
+            draws[row % draws.len()](rng)
+        }
+    }
+
+    impl fmt::Display for Inst {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.mnemonic())?;
+            #[allow(unused_mut, unused_assignments)]
+            match self { $(Inst::$Name { $($f),* } => {
+                let mut _sep = " ";
+                $( if Field::absent().as_ref() != Some($f) || !<$T as Field>::NAMED {
+                    f.write_str(_sep)?;
+                    if <$T as Field>::NAMED { f.write_str(concat!(stringify!($f), "="))?; }
+                    Field::print($f, f)?;
+                    _sep = ", ";
+                } )*
+            })* }
+            Ok(())
+        }
+    }
+
+    // The table checks itself: what is wrong here does not compile.
+    const _: () = {
+        $( assert!(8 $(+ <$T as Field>::BITS)* <= $words * WORD_BITS, "a row does not fit in its words"); )*
+        let codes: &[u8] = &[$($code),*];
+        let mut i = 0;
+        while i < codes.len() {
+            let mut j = i + 1;
+            while j < codes.len() { assert!(codes[i] != codes[j], "two rows have one opcode"); j += 1; }
+            i += 1;
+        }
+    };
+}}
+for_each_inst!(define);
+
+/// `stringify!` keeps the `r#` of a raw identifier.
+const fn mnemonic(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
+
+/// Position of each opcode in the table (0 where there is none: never asked).
+const fn positions(codes: &[u8]) -> [u8; 256] {
+    let mut at = [0; 256];
+    let mut i = 0;
+    while i < codes.len() {
+        at[codes[i] as usize] = i as u8;
+        i += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_round_trips_through_bits_and_text() {
+        let mut rng = Rng::new(1);
+        for row in 0..ROWS.len() {
+            for _ in 0..200 {
+                let inst = Inst::draw(row, &mut rng);
+                let mut words = Vec::new();
+                inst.encode(&mut words).unwrap();
+                assert_eq!(words.len() as u32, ROWS[row].words);
+                assert_eq!(Inst::decode(&words), Ok((inst, words.len())), "{inst}");
+                let text = inst.to_string();
+                let mut c = Cursor::new(&text, None);
+                let name = c.word();
+                let back = Inst::parse_operands(name, &mut c).unwrap();
+                assert_eq!(back, Ok(inst), "{text}");
+                assert!(c.at_end(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_decodes_encodes_to_the_same_words() {
+        let mut rng = Rng::new(2);
+        let (mut decoded, mut refused) = (0, 0);
+        for _ in 0..200_000 {
+            // A legal instruction with a few bits flipped, so that both outcomes are common.
+            let row = rng.below(ROWS.len() as u64) as usize;
+            let mut words = Vec::new();
+            Inst::draw(row, &mut rng).encode(&mut words).unwrap();
+            for _ in 0..rng.below(4) {
+                let bit = rng.below(words.len() as u64 * 256) as usize;
+                words[bit / 256][bit / 64 % 4] ^= 1 << (bit % 64);
+            }
+            match Inst::decode(&words) {
+                Ok((inst, used)) => {
+                    decoded += 1;
+                    let mut again = Vec::new();
+                    inst.encode(&mut again).unwrap();
+                    assert_eq!(again, words[..used], "{inst}");
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(decoded > 50_000 && refused > 20_000, "{decoded} {refused}");
+    }
+
+    #[test]
+    fn errors_name_the_operand() {
+        let view = View::spm(0, 1 << 22, Dt::F32);
+        let error =
+            Inst::Dfill { dst: view, shape: Shape::new(1, [1, 1, 1]), imm: Imm32(0) }.encode(&mut Vec::new());
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "dfill: operand `dst`: byte offset of a view cannot hold 4194304"
+        );
+        assert_eq!(Inst::decode(&[[0; 4]]), Err(DecodeError::Opcode { opcode: 0 }));
+        let reserved = Inst::decode(&[[0x101, 0, 0, 0]]);
+        assert_eq!(reserved, Err(DecodeError::Reserved { mnemonic: "nop" }));
+    }
+
+    #[test]
+    fn operands_follow_the_row() {
+        let shape = Shape::new(64, [1, 2, 128]);
+        let view = View::spm(0, 0, Dt::F32);
+        let op = Inst::Vred { op: RedOp::Sum, dst: view, src: view, shape, dims: Dims(4), cont: true };
+        let expected = [(Role::Update, Shape::new(64, [1, 2, 1])), (Role::Read, shape)];
+        for (operand, (role, shape)) in op.operands().iter().zip(expected) {
+            let Operand::OnChip { role: r, extent, .. } = operand else { panic!("on chip") };
+            assert_eq!((*r, *extent), (role, Extent::Shape(shape)));
+        }
+        let load = Inst::Dld { dst: view, ap: Ap(3), reg: Add(2) };
+        assert!(load.operands().contains(&Operand::Dram {
+            name: "ap",
+            role: Role::Read,
+            ap: Ap(3),
+            reg: Add(2)
+        }));
+    }
+}

@@ -1,0 +1,185 @@
+//! Programs: what the backend emits, the file holds and the simulator runs.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::isa::{Engine, Word};
+use crate::tensor::DType;
+
+/// A compiled model, complete but for the bytes of the files it refers to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Program {
+    /// Name of the target.
+    pub target_name: String,
+    /// [`crate::target::Target::digest`] of the target compiled for.
+    pub target_digest: [u8; 32],
+    /// Bytes of DRAM used, from address 0.
+    pub dram_bytes: u64,
+    /// Tensors that the host can name.
+    pub bindings: Vec<Binding>,
+    /// Values set before a run and read by `csr`.
+    pub scalars: Vec<RuntimeScalar>,
+    /// Files referred to.
+    pub files: Vec<FileRef>,
+    /// Bytes carried in the program file itself.
+    pub blobs: Vec<Bytes>,
+    /// Contents of DRAM before the first run.
+    pub image: Vec<ImageExtent>,
+    /// Names that [`OriginShare::origin`] indexes: `"<node name>|<op type>"`.
+    pub origins: Vec<String>,
+    /// What runs, in order.
+    pub segments: Vec<Segment>,
+}
+
+/// A tensor that the host reads or writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// The model's name of it.
+    pub name: String,
+    /// What it is to the host.
+    pub role: BindingRole,
+    /// Element type in DRAM.
+    pub dtype: DType,
+    /// Element type the host sees; wider or equal.
+    pub host_dtype: DType,
+    /// Extents; dense, row-major.
+    pub shape: Vec<usize>,
+    /// Byte address in DRAM.
+    pub address: u64,
+    /// Inclusive range that values must lie in, checked when bound.
+    pub range: Option<(i64, i64)>,
+    /// Name of the binding whose memory this one shares (a cache updated in place).
+    pub alias_of: Option<String>,
+}
+
+/// What a binding is to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BindingRole {
+    /// Given before a run.
+    Input,
+    /// Taken after a run.
+    Output,
+    /// Passed between segments.
+    Internal,
+}
+
+/// A 32-bit value given before a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeScalar {
+    /// Its name; its number is its position.
+    pub name: String,
+    /// Inclusive range.
+    pub range: (i32, i32),
+}
+
+/// A file outside the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// Relative path with `/`, below the model's directory.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 of 64 evenly spaced blocks of 4 KiB: see [`FileRef::digest_of`].
+    pub digest: [u8; 32],
+    /// SHA-256 of everything, if sealed.
+    pub seal: Option<[u8; 32]>,
+}
+
+/// `rows` runs of `row_bytes` bytes placed in DRAM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageExtent {
+    /// DRAM address of the first row.
+    pub address: u64,
+    /// Bytes from row to row in DRAM.
+    pub pitch: u64,
+    /// Number of rows.
+    pub rows: u64,
+    /// Bytes of a row.
+    pub row_bytes: u64,
+    /// Where they come from.
+    pub source: ImageSource,
+}
+
+/// Where image bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file.
+    File {
+        /// Index into [`Program::files`].
+        file: u32,
+        /// Byte offset of the first row.
+        offset: u64,
+        /// Bytes from row to row.
+        pitch: u64,
+    },
+    /// A blob of the program.
+    Blob {
+        /// Index into [`Program::blobs`].
+        blob: u32,
+        /// Byte offset of the first row.
+        offset: u64,
+        /// Bytes from row to row.
+        pitch: u64,
+    },
+    /// Zero bytes.
+    Zero,
+}
+
+/// One step of a program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Segment {
+    /// Runs on the machine.
+    Device(DeviceSegment),
+    /// Runs on the host.
+    Host(HostSegment),
+}
+
+/// Instruction streams that run together, all starting at word 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceSegment {
+    /// The streams; an engine without one does nothing.
+    pub streams: BTreeMap<Engine, Stream>,
+}
+
+/// The instructions of one engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stream {
+    /// Encoded instructions.
+    pub words: Vec<Word>,
+    /// Origins by ranges of words, ascending and disjoint.
+    pub origins: Vec<OriginRange>,
+}
+
+/// Where a range of words comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginRange {
+    /// First word.
+    pub start: u32,
+    /// One past the last word.
+    pub end: u32,
+    /// Shares in the cost; their weights count relative to their sum.
+    pub shares: Vec<OriginShare>,
+}
+
+/// A share of an origin in a range of words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginShare {
+    /// Index into [`Program::origins`].
+    pub origin: u32,
+    /// Relative weight.
+    pub weight: u64,
+}
+
+/// A part that the machine cannot run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSegment {
+    /// Opaque to this crate: what the host's executor takes.
+    pub bytecode: Bytes,
+    /// Names of the bindings it reads, in argument order.
+    pub inputs: Vec<String>,
+    /// Names of the bindings it writes, in result order.
+    pub outputs: Vec<String>,
+    /// Why it is not on the device.
+    pub reason: String,
+}
