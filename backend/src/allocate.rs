@@ -61,13 +61,15 @@ pub fn allocate(lir: &Lir, capacity: Capacity) -> Result<(Vec<Slot>, Vec<Packing
     let mut packings = Vec::new();
     for (group, info) in lir.groups.iter().enumerate() {
         for (space, limit) in [(Space::Spm, capacity.spm_bytes), (Space::Acc, capacity.acc_bytes)] {
-            let members: Vec<usize> =
-                (0..lir.buffers.len()).filter(|b| lir.buffers[*b].group == group && lir.buffers[*b].space == space).collect();
+            let members: Vec<usize> = (0..lir.buffers.len())
+                .filter(|b| lir.buffers[*b].group == group && lir.buffers[*b].space == space)
+                .collect();
             if members.is_empty() {
                 continue;
             }
-            let packing = pack_group(lir, capacity.partitions, group, space, limit, &members, &lifetimes, &mut slots)
-                .map_err(|missing| BackendError::DoesNotFit {
+            let packing =
+                pack_group(lir, capacity.partitions, group, space, limit, &members, &lifetimes, &mut slots)
+                    .map_err(|missing| BackendError::DoesNotFit {
                     group: info.name.clone(),
                     space,
                     missing_bytes: missing * u64::from(capacity.partitions),
@@ -123,7 +125,8 @@ fn pack_group(
     let peak_bytes = peak(&units, &bases);
     for (unit, base) in units.iter().zip(&bases) {
         // groups take turns at the two ends of the memory, so that one can start while the last one still runs
-        let base = if group % 2 == 0 { *base } else { (limit - base - unit.bytes()) / ALIGN_BYTES * ALIGN_BYTES };
+        let base =
+            if group % 2 == 0 { *base } else { (limit - base - unit.bytes()) / ALIGN_BYTES * ALIGN_BYTES };
         let ring = (unit.depth > 1).then_some(Ring {
             block: unit.block,
             space_is_acc: space == Space::Acc,
@@ -145,14 +148,25 @@ fn pack_group(
     })
 }
 
-fn units(lir: &Lir, partitions: u32, depths: &BTreeMap<usize, u32>, lifetimes: &[(usize, usize)]) -> Vec<Unit> {
+fn units(
+    lir: &Lir,
+    partitions: u32,
+    depths: &BTreeMap<usize, u32>,
+    lifetimes: &[(usize, usize)],
+) -> Vec<Unit> {
     let mut rings: BTreeMap<(BlockId, u32), Unit> = BTreeMap::new();
     let mut units = Vec::new();
     for (b, depth) in depths {
         let buffer = &lir.buffers[*b];
         let bytes = buffer.slot_bytes(partitions).next_multiple_of(ALIGN_BYTES);
         if *depth == 1 {
-            units.push(Unit { members: vec![(*b, 0)], block: buffer.block, depth: 1, pitch: bytes, live: lifetimes[*b] });
+            units.push(Unit {
+                members: vec![(*b, 0)],
+                block: buffer.block,
+                depth: 1,
+                pitch: bytes,
+                live: lifetimes[*b],
+            });
             continue;
         }
         let body = block_leaves(lir, buffer.block);
@@ -177,7 +191,9 @@ fn pack(units: &[Unit], share: bool) -> Vec<u64> {
     let mut bases = vec![0; units.len()];
     let mut placed: Vec<usize> = Vec::new();
     for i in order {
-        let meets = |j: &usize| !share || (units[i].live.0 <= units[*j].live.1 && units[*j].live.0 <= units[i].live.1);
+        let meets = |j: &usize| {
+            !share || (units[i].live.0 <= units[*j].live.1 && units[*j].live.0 <= units[i].live.1)
+        };
         let mut taken: Vec<(u64, u64)> =
             placed.iter().filter(|j| meets(j)).map(|j| (bases[*j], bases[*j] + units[*j].bytes())).collect();
         taken.sort_unstable();

@@ -127,7 +127,10 @@ fn same_storage(lir: &Lir, placement: &Placement, storage: Storage, a: &Site, b:
     if let Storage::Buf(buf) = storage {
         let depth = u64::from(placement.depth(buf));
         let instances = lir.executions(a.path[scope].0);
-        if scope > 0 && instances > depth && distance(lir, a.access, b.access, &BTreeSet::new(), None).is_some() {
+        if scope > 0
+            && instances > depth
+            && distance(lir, a.access, b.access, &BTreeSet::new(), None).is_some()
+        {
             add(scope, a, b, depth);
             add(scope, b, a, depth);
         }
@@ -155,7 +158,13 @@ fn distance(lir: &Lir, a: &Access, b: &Access, equal: &BTreeSet<IvId>, carried: 
     }
 }
 
-fn region_distance(lir: &Lir, a: &Region, b: &Region, equal: &BTreeSet<IvId>, carried: Option<IvId>) -> Option<u64> {
+fn region_distance(
+    lir: &Lir,
+    a: &Region,
+    b: &Region,
+    equal: &BTreeSet<IvId>,
+    carried: Option<IvId>,
+) -> Option<u64> {
     let trips = carried.map_or(1, |iv| lir.trip(iv) as i64);
     let (mut least, mut most) = if carried.is_some() { (1, trips - 1) } else { (0, 0) };
     let zeros = vec![0; a.lo.len()];
@@ -206,7 +215,11 @@ mod tests {
     use super::*;
 
     fn region(lo: i64, size: i64, coefs: &[(IvId, i64)]) -> Region {
-        Region { lo: vec![lo], size: vec![size], coefs: coefs.iter().map(|(iv, c)| (*iv, vec![*c])).collect() }
+        Region {
+            lo: vec![lo],
+            size: vec![size],
+            coefs: coefs.iter().map(|(iv, c)| (*iv, vec![*c])).collect(),
+        }
     }
 
     #[test]

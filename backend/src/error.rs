@@ -51,9 +51,13 @@ impl BackendError {
     /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            BackendError::DoesNotFit { .. } => "the passes choose smaller tiles or smaller groups; `--set spm_bytes=…` changes the memory",
+            BackendError::DoesNotFit { .. } => {
+                "the passes choose smaller tiles or smaller groups; `--set spm_bytes=…` changes the memory"
+            }
             BackendError::DramFull { .. } => "use a target with more `dram_bytes` or smaller dims",
-            BackendError::Unsupported { .. } => "this tile op reached the backend in a form that selection does not handle; report it",
+            BackendError::Unsupported { .. } => {
+                "this tile op reached the backend in a form that selection does not handle; report it"
+            }
             BackendError::Encoding { .. } => "the tile is larger than an instruction can address; report it",
             BackendError::Semaphores { .. } => "raise the target's `semaphores` or lower its `dma_queues`",
             BackendError::Fold { .. } => "the constant subgraph's inputs may be missing or damaged",

@@ -80,7 +80,8 @@ fn on_chip(
                 let last = latest.entry((t.lo, t.hi, t.engine, t.mode)).or_default();
                 *last = t.item.max(*last);
             }
-            let last = latest.into_iter().map(|((lo, hi, engine, mode), item)| Touch { lo, hi, engine, item, mode });
+            let last =
+                latest.into_iter().map(|((lo, hi, engine, mode), item)| Touch { lo, hi, engine, item, mode });
             history.extend(last);
         }
     }

@@ -72,7 +72,9 @@ impl MOp {
             MOp::Vmrg { dst, mask, a, b, .. } => vec![dst, mask, a, b],
             MOp::Vshuf { dst, src, idx, .. } => vec![dst, src, idx],
             MOp::Vtopk { values, indices, src, .. } => vec![values, indices, src],
-            MOp::Act { dst, src, bias, sum, .. } => [dst, src].into_iter().chain(bias).chain(sum).collect(),
+            MOp::Act { dst, src, bias, sum, .. } => {
+                [dst, src].into_iter().chain(bias).chain(sum.as_ref().map(|s| &s.dst)).collect()
+            }
         }
     }
 
@@ -113,7 +115,9 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
         }
         MOp::Copy { dst, src, grid } => Inst::Dmv { dst: view(dst)?, src: view(src)?, shape: shape(grid) },
         MOp::Fill { dst, grid, imm } => Inst::Dfill { dst: view(dst)?, shape: shape(grid), imm: Imm32(*imm) },
-        MOp::Ldw { src, k, m, col } => Inst::Ldw { src: view(src)?, k: count(*k), m: count(*m), col: *col as u8 },
+        MOp::Ldw { src, k, m, col } => {
+            Inst::Ldw { src: view(src)?, k: count(*k), m: count(*m), col: *col as u8 }
+        }
         MOp::Ldwt { src, k, m, row, col } => {
             Inst::Ldwt { src: view(src)?, k: count(*k), m: count(*m), row: *row as u8, col: *col as u8 }
         }
@@ -135,9 +139,14 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
         MOp::Vtt { op, dst, a, b, grid } => {
             Inst::Vtt { op: *op, dst: view(dst)?, a: view(a)?, b: view(b)?, shape: shape(grid) }
         }
-        MOp::Vts { op, dst, a, imm, reversed, grid } => {
-            Inst::Vts { op: *op, dst: view(dst)?, a: view(a)?, imm: Imm32(*imm), rev: *reversed, shape: shape(grid) }
-        }
+        MOp::Vts { op, dst, a, imm, reversed, grid } => Inst::Vts {
+            op: *op,
+            dst: view(dst)?,
+            a: view(a)?,
+            imm: Imm32(*imm),
+            rev: *reversed,
+            shape: shape(grid),
+        },
         MOp::Vmrg { dst, mask, a, b, grid } => {
             Inst::Vmrg { dst: view(dst)?, mask: view(mask)?, a: view(a)?, b: view(b)?, shape: shape(grid) }
         }
@@ -166,9 +175,14 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
         MOp::Vcvt { dst, src, mode, grid } => {
             Inst::Vcvt { mode: *mode, dst: view(dst)?, src: view(src)?, shape: shape(grid) }
         }
-        MOp::Vred { op, dst, src, grid, dims, accumulate } => {
-            Inst::Vred { op: *op, dst: view(dst)?, src: view(src)?, shape: shape(grid), dims: *dims, cont: *accumulate }
-        }
+        MOp::Vred { op, dst, src, grid, dims, accumulate } => Inst::Vred {
+            op: *op,
+            dst: view(dst)?,
+            src: view(src)?,
+            shape: shape(grid),
+            dims: *dims,
+            cont: *accumulate,
+        },
         MOp::Vscan { op, dst, src, carry, grid, exclusive, reverse } => Inst::Vscan {
             op: *op,
             dst: view(dst)?,
@@ -178,9 +192,13 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
             exclusive: *exclusive,
             reverse: *reverse,
         },
-        MOp::Vshuf { dst, src, idx, grid, bound } => {
-            Inst::Vshuf { dst: view(dst)?, src: view(src)?, idx: view(idx)?, shape: shape(grid), bound: Len(*bound) }
-        }
+        MOp::Vshuf { dst, src, idx, grid, bound } => Inst::Vshuf {
+            dst: view(dst)?,
+            src: view(src)?,
+            idx: view(idx)?,
+            shape: shape(grid),
+            bound: Len(*bound),
+        },
         MOp::Vtopk { values, indices, src, grid, k, largest } => Inst::Vtopk {
             values: view(values)?,
             indices: view(indices)?,
@@ -194,9 +212,9 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
             dst: view(dst)?,
             src: view(src)?,
             bias: optional(bias)?,
-            sum: optional(sum)?,
-            over: if sum.is_some() { Dims::ALL } else { Dims::NONE },
-            sumc: false,
+            sum: sum.as_ref().map(|s| view(&s.dst)).transpose()?,
+            over: sum.as_ref().map_or(Dims::NONE, |s| s.over),
+            sumc: sum.as_ref().is_some_and(|s| s.accumulate),
             scale: ImmF32::new(*scale),
             shape: shape(grid),
         },

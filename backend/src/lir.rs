@@ -113,27 +113,162 @@ pub struct DramOpnd {
 /// An instruction with symbolic operands; one variant per row of the ISA that selection uses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MOp {
-    Load { dst: Opnd, src: DramOpnd, transposing: bool },
-    Store { dst: DramOpnd, src: Opnd },
-    Gather { dst: Opnd, src: DramOpnd, idx: Opnd, parts: u32, n0: u32 },
-    Scatter { dst: DramOpnd, src: Opnd, idx: Opnd, parts: u32, n0: u32 },
-    Copy { dst: Opnd, src: Opnd, grid: Grid },
-    Fill { dst: Opnd, grid: Grid, imm: u32 },
-    Ldw { src: Opnd, k: u32, m: u32, col: u32 },
-    Ldwt { src: Opnd, k: u32, m: u32, row: u32, col: u32 },
-    Mma { acc: Opnd, mov: Opnd, k: u32, m: u32, n: [u32; 3], accumulate: bool },
-    Mtrn { dst: Opnd, src: Opnd, parts: u32, n: u32 },
-    Vtt { op: VecOp, dst: Opnd, a: Opnd, b: Opnd, grid: Grid },
-    Vts { op: VecOp, dst: Opnd, a: Opnd, imm: u32, reversed: bool, grid: Grid },
-    Vmrg { dst: Opnd, mask: Opnd, a: Opnd, b: Opnd, grid: Grid },
-    Vsel { dst: Opnd, src: Opnd, grid: Grid, base: i64, terms: Terms, cp: i64, c: [i64; 3], imm: u32 },
-    Viota { dst: Opnd, grid: Grid, base: i64, terms: Terms, cp: i64, c: [i64; 3] },
-    Vcvt { dst: Opnd, src: Opnd, mode: CvtMode, grid: Grid },
-    Vred { op: RedOp, dst: Opnd, src: Opnd, grid: Grid, dims: Dims, accumulate: bool },
-    Vscan { op: RedOp, dst: Opnd, src: Opnd, carry: Option<Opnd>, grid: Grid, exclusive: bool, reverse: bool },
-    Vshuf { dst: Opnd, src: Opnd, idx: Opnd, grid: Grid, bound: u32 },
-    Vtopk { values: Opnd, indices: Opnd, src: Opnd, grid: Grid, k: u32, largest: bool },
-    Act { func: ActFunc, dst: Opnd, src: Opnd, bias: Option<Opnd>, sum: Option<Opnd>, scale: f32, grid: Grid },
+    Load {
+        dst: Opnd,
+        src: DramOpnd,
+        transposing: bool,
+    },
+    Store {
+        dst: DramOpnd,
+        src: Opnd,
+    },
+    Gather {
+        dst: Opnd,
+        src: DramOpnd,
+        idx: Opnd,
+        parts: u32,
+        n0: u32,
+    },
+    Scatter {
+        dst: DramOpnd,
+        src: Opnd,
+        idx: Opnd,
+        parts: u32,
+        n0: u32,
+    },
+    Copy {
+        dst: Opnd,
+        src: Opnd,
+        grid: Grid,
+    },
+    Fill {
+        dst: Opnd,
+        grid: Grid,
+        imm: u32,
+    },
+    Ldw {
+        src: Opnd,
+        k: u32,
+        m: u32,
+        col: u32,
+    },
+    Ldwt {
+        src: Opnd,
+        k: u32,
+        m: u32,
+        row: u32,
+        col: u32,
+    },
+    Mma {
+        acc: Opnd,
+        mov: Opnd,
+        k: u32,
+        m: u32,
+        n: [u32; 3],
+        accumulate: bool,
+    },
+    Mtrn {
+        dst: Opnd,
+        src: Opnd,
+        parts: u32,
+        n: u32,
+    },
+    Vtt {
+        op: VecOp,
+        dst: Opnd,
+        a: Opnd,
+        b: Opnd,
+        grid: Grid,
+    },
+    Vts {
+        op: VecOp,
+        dst: Opnd,
+        a: Opnd,
+        imm: u32,
+        reversed: bool,
+        grid: Grid,
+    },
+    Vmrg {
+        dst: Opnd,
+        mask: Opnd,
+        a: Opnd,
+        b: Opnd,
+        grid: Grid,
+    },
+    Vsel {
+        dst: Opnd,
+        src: Opnd,
+        grid: Grid,
+        base: i64,
+        terms: Terms,
+        cp: i64,
+        c: [i64; 3],
+        imm: u32,
+    },
+    Viota {
+        dst: Opnd,
+        grid: Grid,
+        base: i64,
+        terms: Terms,
+        cp: i64,
+        c: [i64; 3],
+    },
+    Vcvt {
+        dst: Opnd,
+        src: Opnd,
+        mode: CvtMode,
+        grid: Grid,
+    },
+    Vred {
+        op: RedOp,
+        dst: Opnd,
+        src: Opnd,
+        grid: Grid,
+        dims: Dims,
+        accumulate: bool,
+    },
+    Vscan {
+        op: RedOp,
+        dst: Opnd,
+        src: Opnd,
+        carry: Option<Opnd>,
+        grid: Grid,
+        exclusive: bool,
+        reverse: bool,
+    },
+    Vshuf {
+        dst: Opnd,
+        src: Opnd,
+        idx: Opnd,
+        grid: Grid,
+        bound: u32,
+    },
+    Vtopk {
+        values: Opnd,
+        indices: Opnd,
+        src: Opnd,
+        grid: Grid,
+        k: u32,
+        largest: bool,
+    },
+    Act {
+        func: ActFunc,
+        dst: Opnd,
+        src: Opnd,
+        bias: Option<Opnd>,
+        sum: Option<RowSum>,
+        scale: f32,
+        grid: Grid,
+    },
+}
+
+/// A sum of an ACT instruction's results over some free dims.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowSum {
+    pub dst: Opnd,
+    pub over: Dims,
+    /// Continues from what `dst` holds.
+    pub accumulate: bool,
 }
 
 /// Instructions of one work: straight code and local loops.
@@ -236,8 +371,13 @@ impl Buffer {
 
     /// Bytes of one slot in each partition.
     pub fn slot_bytes(&self, p: u32) -> u64 {
-        let free: u64 =
-            self.extents.iter().enumerate().filter(|(a, _)| *a != self.part).map(|(_, e)| u64::from(*e)).product();
+        let free: u64 = self
+            .extents
+            .iter()
+            .enumerate()
+            .filter(|(a, _)| *a != self.part)
+            .map(|(_, e)| u64::from(*e))
+            .product();
         self.dt.bytes_of(free * u64::from(self.chunks(p)))
     }
 }
@@ -264,7 +404,13 @@ impl Lir {
     /// An empty program: the root block alone.
     pub fn new() -> Self {
         let root = Block { parent: None, iv: None, items: Vec::new() };
-        Lir { blocks: vec![root], trips: Vec::new(), buffers: Vec::new(), groups: Vec::new(), origins: Vec::new() }
+        Lir {
+            blocks: vec![root],
+            trips: Vec::new(),
+            buffers: Vec::new(),
+            groups: Vec::new(),
+            origins: Vec::new(),
+        }
     }
 
     /// A counter with `trip` iterations.

@@ -12,7 +12,7 @@ use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Pc,
 
 use crate::error::BackendError;
 use crate::instruction;
-use crate::lir::{BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, OriginId, Opnd, ROOT, Terms, Work};
+use crate::lir::{BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Terms, Work};
 use crate::placement::{Placement, Ring};
 use crate::sync::{Sem, SyncPlan};
 
@@ -52,8 +52,21 @@ enum Node<'a> {
 }
 
 /// Emits the stream of `engine`; empty if it has nothing to do.
-pub fn emit(lir: &Lir, placement: &Placement, sync: &SyncPlan, engine: Engine) -> Result<EmittedStream, BackendError> {
-    let mut out = Emitter { lir, placement, insts: Vec::new(), loaded: [None; PATTERNS], next_pattern: 0, dirty: BTreeSet::new(), plan: Plan::default() };
+pub fn emit(
+    lir: &Lir,
+    placement: &Placement,
+    sync: &SyncPlan,
+    engine: Engine,
+) -> Result<EmittedStream, BackendError> {
+    let mut out = Emitter {
+        lir,
+        placement,
+        insts: Vec::new(),
+        loaded: [None; PATTERNS],
+        next_pattern: 0,
+        dirty: BTreeSet::new(),
+        plan: Plan::default(),
+    };
     let mut works = 0;
     out.counts(sync.credits.get(&engine), false);
     let credits = out.insts.len();
@@ -93,7 +106,9 @@ fn project<'a>(
             let items = lir.blocks[body.index()].items.len();
             let works = (0..items).map(|i| project(lir, sync, engine, *body, i, &mut inner)).sum();
             match lir.blocks[body.index()].iv {
-                Some(iv) if !inner.is_empty() => out.push(Node::Loop { iv, body: inner, rings_of: Some(*body) }),
+                Some(iv) if !inner.is_empty() => {
+                    out.push(Node::Loop { iv, body: inner, rings_of: Some(*body) })
+                }
                 _ => {}
             }
             works
@@ -303,11 +318,16 @@ impl<'a> Emitter<'a> {
                 Node::Wait(sem, n) => self.push(instruction::wait(*sem, *n), None),
                 Node::Signal(sem, n) => self.push(instruction::signal(*sem, *n), None),
                 Node::Inst(op, origin) => {
-                    let ap = op.dram().map(|d| self.pattern(d)).map(|p| self.pattern_register(p, depth, *origin));
+                    let ap =
+                        op.dram().map(|d| self.pattern(d)).map(|p| self.pattern_register(p, depth, *origin));
                     let resolved = instruction::Resolved {
-                        view: &|opnd: &Opnd| instruction::view(opnd, self.placement, self.register(&self.sum_of(opnd))),
+                        view: &|opnd: &Opnd| {
+                            instruction::view(opnd, self.placement, self.register(&self.sum_of(opnd)))
+                        },
                         ap: ap.unwrap_or(Ap(0)),
-                        reg: op.dram().map_or(Add::NONE, |d| self.register(&Sum { ring: None, terms: d.terms.clone() })),
+                        reg: op.dram().map_or(Add::NONE, |d| {
+                            self.register(&Sum { ring: None, terms: d.terms.clone() })
+                        }),
                         scalar: op
                             .scalar_terms()
                             .map_or(Add::NONE, |t| self.register(&Sum { ring: None, terms: t.clone() })),
@@ -334,7 +354,8 @@ impl<'a> Emitter<'a> {
         }
         let used = self.registers_in(body);
         let step = |r: &usize| self.plan.meanings[r - 1].terms.get(&iv).map(|s| (Reg(*r as u8), *s));
-        let steps: Vec<(Reg, i64)> = if trip > 1 { used.iter().filter_map(step).collect() } else { Vec::new() };
+        let steps: Vec<(Reg, i64)> =
+            if trip > 1 { used.iter().filter_map(step).collect() } else { Vec::new() };
         let moves: Vec<(usize, Ring)> = used
             .iter()
             .filter_map(|r| self.plan.meanings[r - 1].ring.map(|ring| (*r, ring)))
@@ -412,7 +433,9 @@ impl<'a> Emitter<'a> {
         let mut out = EmittedStream { instructions: self.insts.len(), ..EmittedStream::default() };
         for (i, (inst, origin)) in self.insts.iter().enumerate() {
             let inst = match *inst {
-                Inst::Loop { count, rc, end, step } => Inst::Loop { count, rc, end: Pc(starts[end.0 as usize]), step },
+                Inst::Loop { count, rc, end, step } => {
+                    Inst::Loop { count, rc, end: Pc(starts[end.0 as usize]), step }
+                }
                 other => other,
             };
             inst.encode(&mut out.words)
@@ -443,7 +466,10 @@ fn assign(uses: &[(Sum, Vec<IvId>)]) -> Result<Plan, BackendError> {
         let agrees = |r: &usize| {
             let meaning = &plan.meanings[*r];
             let same = |iv: &IvId| meaning.terms.get(iv) == sum.terms.get(iv);
-            meaning.ring.is_none() && sum.ring.is_none() && open.iter().all(same) && open_of[*r].iter().all(same)
+            meaning.ring.is_none()
+                && sum.ring.is_none()
+                && open.iter().all(same)
+                && open_of[*r].iter().all(same)
         };
         let register = match (0..plan.meanings.len()).find(agrees) {
             Some(r) => r,
@@ -458,7 +484,8 @@ fn assign(uses: &[(Sum, Vec<IvId>)]) -> Result<Plan, BackendError> {
         plan.registers.insert(sum, register + 1);
     }
     if plan.meanings.len() > REGISTERS {
-        let reason = format!("{} address registers are needed, a stream has {REGISTERS}", plan.meanings.len());
+        let reason =
+            format!("{} address registers are needed, a stream has {REGISTERS}", plan.meanings.len());
         return Err(BackendError::Encoding { op: "loop nest".into(), reason });
     }
     Ok(plan)
