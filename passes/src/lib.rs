@@ -1,1 +1,4 @@
-//! kiln-passes
+//! The passes: the registry, the named-axis graph, the e-graphs, and the lowering of `nn` to `tile`.
+#![forbid(unsafe_code)]
+
+pub mod axes;
