@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod axes;
+pub mod grouping;
+pub mod lower;
+pub mod tiling;

@@ -1,0 +1,4 @@
+//! Grouping: which ops run together, so that what lies between them never leaves the chip.
+
+pub mod group;
+pub mod kernel;

@@ -1,0 +1,8 @@
+//! The tile solver: for one group, the partition axes, loop order, tile extents and hold levels of least time.
+
+pub mod cost;
+pub mod machine;
+pub mod partition;
+pub mod plan;
+pub mod problem;
+pub mod solve;

@@ -1,0 +1,160 @@
+//! The cost of a plan: memory high water by liveness, engine times with exact remainders, and DRAM bytes.
+
+use super::machine::{ENGINES, Engine, Load, Machine};
+use super::plan::{Schedule, Step};
+use super::problem::{Problem, Space};
+
+/// What a plan takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Ticks from the first transfer to the last.
+    pub ticks: u64,
+    /// Engine times and DRAM bytes.
+    pub load: Load,
+    /// High water of a partition's SPM bytes.
+    pub spm_bytes: u64,
+    /// High water of a partition's ACC bytes.
+    pub acc_bytes: u64,
+    /// Instructions in the emitted text, roughly: steps times peeled copies.
+    pub steps: u64,
+}
+
+struct Walk<'a> {
+    p: &'a Problem,
+    s: &'a Schedule,
+    m: &'a Machine,
+    /// Current extent of each position.
+    now: Vec<u64>,
+    steps: u64,
+}
+
+/// The cost of `steps`, the plan of `schedule`.
+pub fn cost(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[Step]) -> Cost {
+    let mut walk = Walk { p: problem, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 };
+    let (spm_bytes, acc_bytes) = walk.memory(steps);
+    let load = walk.time(steps);
+    let steady = load.busy.iter().copied().max().unwrap_or(0);
+    let ticks = steady + walk.fill(steps);
+    Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
+}
+
+/// Only the memory high water of a plan, in bytes of a partition: (SPM, ACC).
+pub fn memory(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[Step]) -> (u64, u64) {
+    Walk { p: problem, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }.memory(steps)
+}
+
+impl Walk<'_> {
+    fn shape(&self, tensor: usize) -> Vec<u64> {
+        self.p.tensors[tensor].shape.iter().zip(&self.now).map(|(&full, &now)| full.min(now)).collect()
+    }
+
+    /// High water of one pass through `steps`: a buffer lives from its allocation to its last use, a whole iteration
+    /// where that use is in a loop.
+    fn memory(&mut self, steps: &[Step]) -> (u64, u64) {
+        let mut live: Vec<(usize, Space, u64)> = Vec::new();
+        let (mut spm, mut acc) = (0, 0);
+        for (index, step) in steps.iter().enumerate() {
+            let mut inner = (0, 0);
+            match step {
+                Step::Alloc { tensor, depth } => {
+                    let last = steps.iter().rposition(|s| mentions(s, *tensor, self.p)).unwrap_or(index);
+                    let bytes = self.m.partition_bytes(
+                        &self.shape(*tensor),
+                        self.s.part[*tensor],
+                        self.p.tensors[*tensor].dtype,
+                    );
+                    // A ring of several instances is held for the whole body: the next iteration's load is in flight.
+                    let last = if *depth > 1 { steps.len() } else { last };
+                    live.push((last, self.p.tensors[*tensor].space, bytes * depth));
+                }
+                Step::Loop { axis, tile, body, .. } => {
+                    let before = self.now[*axis];
+                    self.now[*axis] = before.min(*tile);
+                    inner = self.memory(body);
+                    self.now[*axis] = before;
+                }
+                _ => {}
+            }
+            let sum = |space: Space| live.iter().filter(|l| l.1 == space).map(|l| l.2).sum::<u64>();
+            spm = spm.max(sum(Space::Spm) + inner.0);
+            acc = acc.max(sum(Space::Acc) + inner.1);
+            live.retain(|l| l.0 > index);
+        }
+        (spm, acc)
+    }
+
+    fn time(&mut self, steps: &[Step]) -> Load {
+        let mut total = Load::default();
+        for step in steps {
+            self.steps += 1;
+            match step {
+                Step::Alloc { .. } => {}
+                Step::Load(t) => {
+                    if let Some(access) = &self.p.tensors[*t].load {
+                        total.add(&self.m.transfer(access, &self.shape(*t), self.s.part[*t]), 1);
+                    }
+                }
+                Step::Store(t) => {
+                    if let Some(access) = &self.p.tensors[*t].store {
+                        total.add(&self.m.transfer(access, &self.shape(*t), self.s.part[*t]), 1);
+                    }
+                }
+                Step::Op(o) => {
+                    total.add(&self.m.op(self.p, *o, &self.now, &self.s.part, self.s.stationary[*o]), 1)
+                }
+                Step::Loop { axis, tile, accumulates, body } => {
+                    let before = self.now[*axis];
+                    let tile = before.min(*tile);
+                    self.now[*axis] = tile;
+                    let at = self.steps;
+                    total.add(&self.time(body), before / tile);
+                    if *accumulates && before / tile > 1 {
+                        self.steps += self.steps - at;
+                    }
+                    if before % tile != 0 {
+                        self.now[*axis] = before % tile;
+                        total.add(&self.time(body), 1);
+                    }
+                    self.now[*axis] = before;
+                }
+            }
+        }
+        total
+    }
+
+    /// Fill and drain of the pipeline: one pass of the innermost work that nothing overlaps, and the latencies of the
+    /// first load and the last store.
+    fn fill(&mut self, steps: &[Step]) -> u64 {
+        let mut once = Load::default();
+        self.first_pass(steps, &mut once);
+        let sum: u64 = once.busy.iter().sum();
+        let longest = once.busy.iter().copied().max().unwrap_or(0);
+        debug_assert!(ENGINES > Engine::Dram as usize);
+        sum - longest + 2 * self.m.dma_latency_ticks
+    }
+
+    fn first_pass(&mut self, steps: &[Step], once: &mut Load) {
+        for step in steps {
+            match step {
+                Step::Loop { axis, tile, body, .. } => {
+                    let before = self.now[*axis];
+                    self.now[*axis] = before.min(*tile);
+                    self.first_pass(body, once);
+                    self.now[*axis] = before;
+                }
+                other => once.add(&self.time(std::slice::from_ref(other)), 1),
+            }
+        }
+    }
+}
+
+fn mentions(step: &Step, tensor: usize, problem: &Problem) -> bool {
+    match step {
+        Step::Alloc { tensor: t, .. } | Step::Load(t) | Step::Store(t) => *t == tensor,
+        Step::Op(o) => {
+            let op = &problem.ops[*o];
+            op.outs.contains(&tensor) || op.tensors().any(|t| t == tensor)
+        }
+        Step::Loop { body, .. } => body.iter().any(|s| mentions(s, tensor, problem)),
+    }
+}
