@@ -2,6 +2,8 @@
 
 mod completions;
 mod man;
+mod model_args;
+mod targets;
 
 use crate::error::{Error, exit};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -24,6 +26,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Completions(completions::Args),
+    Targets(targets::Args),
     Man(man::Args),
 }
 
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<u8, Error> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Targets(args) => targets::run(&args),
         Command::Man(args) => man::run(&args),
     }
 }

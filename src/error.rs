@@ -35,6 +35,10 @@ pub enum Error {
     #[diagnostic(code(kiln::data_set))]
     DataSet { folder: PathBuf, what: String },
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Target(#[from] kiln_machine::target::TargetError),
+
     #[error("the input {name} {what}")]
     #[diagnostic(code(kiln::input))]
     Input { name: String, what: String },

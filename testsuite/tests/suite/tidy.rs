@@ -109,7 +109,7 @@ fn the_product_does_not_unwrap() {
 
 /// Long files that may be long, with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
-const MOST_LINES: usize = 650;
+const MOST_LINES: usize = 800;
 
 #[test]
 fn files_fit_a_reader() {
@@ -121,7 +121,7 @@ fn files_fit_a_reader() {
             offenders.push(format!("{path}: {lines} lines"));
         }
     }
-    none(offenders, "files past 650 lines without a reason in LONG_FILES");
+    none(offenders, "files past 800 lines without a reason in LONG_FILES");
 }
 
 #[test]

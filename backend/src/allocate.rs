@@ -1,0 +1,305 @@
+//! Places on-chip buffers: interval packing per group and memory, first fit by decreasing size.
+//!
+//! Four attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers
+//! whose lifetimes do not meet share bytes; rings lose slots, the largest first; nothing is left to give and the group
+//! does not fit. Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
+
+use std::collections::BTreeMap;
+
+use kiln_machine::isa::Space;
+
+use crate::error::BackendError;
+use crate::lir::{BlockId, Item, Lir, ROOT, Storage};
+use crate::placement::{Ring, Slot};
+
+/// Slots start at multiples of this many bytes of a partition.
+const ALIGN_BYTES: u64 = 32;
+
+/// Capacities in bytes of one partition, and the number of partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub partitions: u32,
+    pub spm_bytes: u64,
+    pub acc_bytes: u64,
+}
+
+/// What packing one memory of one group came to; bytes of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packing {
+    pub group: usize,
+    pub space: Space,
+    pub peak_bytes: u64,
+    /// The most that is live at once: no packing can need less.
+    pub max_live_bytes: u64,
+    /// Ring slots given up to fit.
+    pub slots_dropped: u32,
+    pub shares_memory: bool,
+}
+
+/// Buffers that move together: the slots of one ring, or one buffer.
+#[derive(Clone, Debug)]
+struct Unit {
+    members: Vec<(usize, u64)>,
+    block: BlockId,
+    depth: u32,
+    /// Bytes of one slot.
+    pitch: u64,
+    /// Leaf positions, inclusive.
+    live: (usize, usize),
+}
+
+impl Unit {
+    fn bytes(&self) -> u64 {
+        self.pitch * u64::from(self.depth)
+    }
+}
+
+/// Places every buffer of the program.
+pub fn allocate(lir: &Lir, capacity: Capacity) -> Result<(Vec<Slot>, Vec<Packing>), BackendError> {
+    let lifetimes = lifetimes(lir);
+    let mut slots: Vec<Option<Slot>> = vec![None; lir.buffers.len()];
+    let mut packings = Vec::new();
+    for (group, info) in lir.groups.iter().enumerate() {
+        for (space, limit) in [(Space::Spm, capacity.spm_bytes), (Space::Acc, capacity.acc_bytes)] {
+            let members: Vec<usize> = (0..lir.buffers.len())
+                .filter(|b| lir.buffers[*b].group == group && lir.buffers[*b].space == space)
+                .collect();
+            if members.is_empty() {
+                continue;
+            }
+            let packing =
+                pack_group(lir, capacity.partitions, group, space, limit, &members, &lifetimes, &mut slots)
+                    .map_err(|missing| BackendError::DoesNotFit {
+                    group: info.name.clone(),
+                    space,
+                    missing_bytes: missing * u64::from(capacity.partitions),
+                })?;
+            packings.push(packing);
+        }
+    }
+    let unused = Slot { space: Space::Spm, base: 0, bytes: 0, ring: None };
+    Ok((slots.into_iter().map(|s| s.unwrap_or(unused)).collect(), packings))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn pack_group(
+    lir: &Lir,
+    partitions: u32,
+    group: usize,
+    space: Space,
+    limit: u64,
+    members: &[usize],
+    lifetimes: &[(usize, usize)],
+    slots: &mut [Option<Slot>],
+) -> Result<Packing, u64> {
+    let mut depths: BTreeMap<usize, u32> = members
+        .iter()
+        .map(|b| {
+            let buffer = &lir.buffers[*b];
+            let runs = u32::try_from(lir.executions(buffer.block)).unwrap_or(u32::MAX);
+            (*b, if buffer.block == ROOT { 1 } else { buffer.depth.max(1).min(runs) })
+        })
+        .collect();
+    let wanted: u32 = depths.values().sum();
+    let mut units = units(lir, partitions, &depths, lifetimes);
+    let mut shares_memory = false;
+    let mut bases = pack(&units, false);
+    loop {
+        let peak = peak(&units, &bases);
+        if peak <= limit {
+            break;
+        }
+        if !shares_memory {
+            shares_memory = true;
+        } else {
+            let Some(largest) = units.iter().filter(|u| u.depth > 1).max_by_key(|u| u.pitch) else {
+                return Err(peak - limit);
+            };
+            for (b, _) in &largest.members {
+                depths.insert(*b, largest.depth - 1);
+            }
+            units = self::units(lir, partitions, &depths, lifetimes);
+        }
+        bases = pack(&units, shares_memory);
+    }
+    let peak_bytes = peak(&units, &bases);
+    for (unit, base) in units.iter().zip(&bases) {
+        // groups take turns at the two ends of the memory, so that one can start while the last one still runs
+        let base =
+            if group % 2 == 0 { *base } else { (limit - base - unit.bytes()) / ALIGN_BYTES * ALIGN_BYTES };
+        let ring = (unit.depth > 1).then_some(Ring {
+            block: unit.block,
+            space_is_acc: space == Space::Acc,
+            depth: unit.depth,
+            pitch: unit.pitch,
+        });
+        for (b, offset) in &unit.members {
+            let bytes = lir.buffers[*b].slot_bytes(partitions);
+            slots[*b] = Some(Slot { space, base: base + offset, bytes, ring });
+        }
+    }
+    Ok(Packing {
+        group,
+        space,
+        peak_bytes,
+        max_live_bytes: max_live(&units),
+        slots_dropped: wanted - depths.values().sum::<u32>(),
+        shares_memory,
+    })
+}
+
+fn units(
+    lir: &Lir,
+    partitions: u32,
+    depths: &BTreeMap<usize, u32>,
+    lifetimes: &[(usize, usize)],
+) -> Vec<Unit> {
+    let mut rings: BTreeMap<(BlockId, u32), Unit> = BTreeMap::new();
+    let mut units = Vec::new();
+    for (b, depth) in depths {
+        let buffer = &lir.buffers[*b];
+        let bytes = buffer.slot_bytes(partitions).next_multiple_of(ALIGN_BYTES);
+        if *depth == 1 {
+            units.push(Unit {
+                members: vec![(*b, 0)],
+                block: buffer.block,
+                depth: 1,
+                pitch: bytes,
+                live: lifetimes[*b],
+            });
+            continue;
+        }
+        let body = block_leaves(lir, buffer.block);
+        let unit = rings.entry((buffer.block, *depth)).or_insert(Unit {
+            members: Vec::new(),
+            block: buffer.block,
+            depth: *depth,
+            pitch: 0,
+            live: body,
+        });
+        unit.members.push((*b, unit.pitch));
+        unit.pitch += bytes;
+    }
+    units.extend(rings.into_values());
+    units
+}
+
+/// Offsets by first fit, largest first; without `share` as if everything lived at once.
+fn pack(units: &[Unit], share: bool) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..units.len()).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes()), units[*i].live, *i));
+    let mut bases = vec![0; units.len()];
+    let mut placed: Vec<usize> = Vec::new();
+    for i in order {
+        let meets = |j: &usize| {
+            !share || (units[i].live.0 <= units[*j].live.1 && units[*j].live.0 <= units[i].live.1)
+        };
+        let mut taken: Vec<(u64, u64)> =
+            placed.iter().filter(|j| meets(j)).map(|j| (bases[*j], bases[*j] + units[*j].bytes())).collect();
+        taken.sort_unstable();
+        let mut base = 0;
+        for (lo, hi) in taken {
+            if base + units[i].bytes() <= lo {
+                break;
+            }
+            base = base.max(hi);
+        }
+        bases[i] = base;
+        placed.push(i);
+    }
+    bases
+}
+
+fn peak(units: &[Unit], bases: &[u64]) -> u64 {
+    units.iter().zip(bases).map(|(u, b)| b + u.bytes()).max().unwrap_or(0)
+}
+
+fn max_live(units: &[Unit]) -> u64 {
+    let at = |t: usize| units.iter().filter(|u| u.live.0 <= t && t <= u.live.1).map(Unit::bytes).sum();
+    units.iter().map(|u| at(u.live.0)).max().unwrap_or(0)
+}
+
+/// First and last leaf (works in program order) of a block's body.
+fn block_leaves(lir: &Lir, block: BlockId) -> (usize, usize) {
+    let mut range = (usize::MAX, 0);
+    let mut next = 0;
+    visit(lir, ROOT, &mut next, &mut |leaf, path, _| {
+        if path.iter().any(|(b, _)| *b == block) {
+            range = (range.0.min(leaf), range.1.max(leaf));
+        }
+    });
+    range
+}
+
+/// For each buffer the leaves over which an instance must be kept: whole items of the block that makes it.
+fn lifetimes(lir: &Lir) -> Vec<(usize, usize)> {
+    let mut items: BTreeMap<(BlockId, usize), (usize, usize)> = BTreeMap::new();
+    let mut uses: Vec<Vec<(BlockId, usize)>> = vec![Vec::new(); lir.buffers.len()];
+    let mut next = 0;
+    visit(lir, ROOT, &mut next, &mut |leaf, path, work| {
+        for place in path {
+            let range = items.entry(*place).or_insert((leaf, leaf));
+            range.1 = leaf;
+        }
+        for access in &work.accesses {
+            if let Storage::Buf(b) = access.storage {
+                let home = lir.buffers[b.index()].block;
+                uses[b.index()].extend(path.iter().find(|(block, _)| *block == home));
+            }
+        }
+    });
+    uses.iter()
+        .map(|places| {
+            let from = places.iter().map(|p| items[p].0).min().unwrap_or(0);
+            let to = places.iter().map(|p| items[p].1).max().unwrap_or(0);
+            (from, to)
+        })
+        .collect()
+}
+
+fn visit(
+    lir: &Lir,
+    block: BlockId,
+    next: &mut usize,
+    f: &mut impl FnMut(usize, &[(BlockId, usize)], &crate::lir::Work),
+) {
+    fn go(
+        lir: &Lir,
+        block: BlockId,
+        path: &mut Vec<(BlockId, usize)>,
+        next: &mut usize,
+        f: &mut impl FnMut(usize, &[(BlockId, usize)], &crate::lir::Work),
+    ) {
+        for (at, item) in lir.blocks[block.index()].items.iter().enumerate() {
+            path.push((block, at));
+            match item {
+                Item::Loop(body) => go(lir, *body, path, next, f),
+                Item::Work(work) => {
+                    f(*next, path, work);
+                    *next += 1;
+                }
+            }
+            path.pop();
+        }
+    }
+    go(lir, block, &mut Vec::new(), next, f);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(pitch: u64, depth: u32, live: (usize, usize)) -> Unit {
+        Unit { members: Vec::new(), block: ROOT, depth, pitch, live }
+    }
+
+    #[test]
+    fn buffers_share_bytes_only_when_asked_and_apart_in_time() {
+        let units = [unit(64, 1, (0, 1)), unit(32, 1, (2, 3)), unit(96, 1, (1, 2)), unit(32, 2, (3, 4))];
+        assert_eq!(peak(&units, &pack(&units, false)), 64 + 32 + 96 + 64);
+        let bases = pack(&units, true);
+        assert_eq!(bases, [96, 96, 0, 0]);
+        assert_eq!(peak(&units, &bases), 160);
+        assert_eq!(max_live(&units), 160);
+    }
+}

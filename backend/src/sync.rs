@@ -1,0 +1,290 @@
+//! Semaphores for constraints: redundant ones dropped, the rest counted on as few semaphores as their order allows.
+//!
+//! Inside one block, all constraints from one engine to another at one distance share one semaphore: signals and
+//! waits of an iteration are counted in order, a wait takes what its latest signal needs beyond earlier waits, and
+//! every iteration takes exactly what an iteration gives. A constraint at distance `d` starts with the credits of `d`
+//! iterations, given once at the start of the program; they stay in flight from loop to loop (a following loop that
+//! uses the semaphore continues the count) and are taken back at the end. Semaphores belong to an ordered pair of
+//! engines for the whole program, so each has one producer and one consumer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::algo::dijkstra;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeFiltered;
+
+use crate::depend::{Edge, Edges};
+use crate::lir::{BlockId, Engine, Lir, ROOT};
+
+/// A semaphore's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sem(pub u32);
+
+/// Semaphores and counts at one place of one stream.
+pub type Counts = BTreeMap<(BlockId, usize, Engine), Vec<(Sem, u32)>>;
+
+/// What each stream waits for and signals, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncPlan {
+    /// Before the item.
+    pub waits: Counts,
+    /// After the item.
+    pub signals: Counts,
+    /// At the start of the program, by the producer.
+    pub credits: BTreeMap<Engine, Vec<(Sem, u32)>>,
+    /// At the end of the program, by the consumer.
+    pub drains: BTreeMap<Engine, Vec<(Sem, u32)>>,
+    /// Producer and consumer of each semaphore.
+    pub owners: Vec<(Engine, Engine)>,
+    /// Constraints before and after reduction.
+    pub found: usize,
+    pub kept: usize,
+}
+
+/// What decides which semaphore serves: the engines, the credits in flight, and a running number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    from: Engine,
+    to: Engine,
+    credits: u64,
+    /// 0 for the root block, else counted per root item.
+    number: usize,
+}
+
+/// Reduces the constraints and assigns semaphores.
+pub fn plan(lir: &Lir, edges: &Edges) -> SyncPlan {
+    let mut plan = SyncPlan { found: edges.values().map(BTreeSet::len).sum(), ..SyncPlan::default() };
+    let mut sems: BTreeMap<Key, Sem> = BTreeMap::new();
+    let mut used: BTreeMap<(usize, Engine, Engine, u64), usize> = BTreeMap::new();
+    for (block, set) in edges {
+        let kept = reduce(set);
+        plan.kept += kept.len();
+        let root_item = lir.path(*block)[0].1;
+        let mut classes: BTreeMap<(u64, Engine, Engine), Vec<Edge>> = BTreeMap::new();
+        for e in kept {
+            classes.entry((e.distance, e.from.0, e.to.0)).or_default().push(e);
+        }
+        for ((distance, from, to), class) in classes {
+            let points: BTreeSet<usize> = class.iter().map(|e| e.from.1).collect();
+            let credits = distance * points.len() as u64;
+            let number = match root_item {
+                None => 0,
+                Some(item) => {
+                    let n = used.entry((item, from, to, credits)).or_insert(0);
+                    *n += 1;
+                    *n
+                }
+            };
+            let fresh = Sem(plan.owners.len() as u32);
+            let sem = *sems.entry(Key { from, to, credits, number }).or_insert(fresh);
+            if sem == fresh {
+                plan.owners.push((from, to));
+                if credits > 0 {
+                    plan.credits.entry(from).or_default().push((sem, credits as u32));
+                    plan.drains.entry(to).or_default().push((sem, credits as u32));
+                }
+            }
+            count(&mut plan, *block, from, to, sem, &points, &class);
+        }
+    }
+    plan
+}
+
+/// Places the signals and waits of one class of constraints.
+fn count(
+    plan: &mut SyncPlan,
+    block: BlockId,
+    from: Engine,
+    to: Engine,
+    sem: Sem,
+    points: &BTreeSet<usize>,
+    class: &[Edge],
+) {
+    for p in points {
+        plan.signals.entry((block, *p, from)).or_default().push((sem, 1));
+    }
+    let mut needs: BTreeMap<usize, usize> = BTreeMap::new();
+    for e in class {
+        let rank = points.range(..=e.from.1).count();
+        let need = needs.entry(e.to.1).or_insert(0);
+        *need = rank.max(*need);
+    }
+    let mut taken = 0;
+    for (item, need) in needs {
+        if need > taken {
+            plan.waits.entry((block, item, to)).or_default().push((sem, (need - taken) as u32));
+            taken = need;
+        }
+    }
+}
+
+/// Drops constraints that others and the streams' own order imply.
+fn reduce(edges: &BTreeSet<Edge>) -> Vec<Edge> {
+    let forward: Vec<Edge> = edges.iter().filter(|e| e.distance == 0).copied().collect();
+    let mut kept = reduce_forward(&forward);
+    let carried: Vec<Edge> = edges.iter().filter(|e| e.distance > 0).copied().collect();
+    if !carried.is_empty() {
+        let carried = reduce_carried(&kept, &undominated(&carried));
+        kept.extend(carried);
+    }
+    kept
+}
+
+/// Forward constraints by vector clocks: what an engine knows to be complete when it starts an item.
+fn reduce_forward(edges: &[Edge]) -> Vec<Edge> {
+    let engines = edges.iter().flat_map(|e| [e.from.0, e.to.0]).map(|e| e.index() + 1).max().unwrap_or(0);
+    let mut by_target: BTreeMap<(usize, Engine), BTreeMap<Engine, usize>> = BTreeMap::new();
+    for e in edges {
+        let latest = by_target.entry((e.to.1, e.to.0)).or_default().entry(e.from.0).or_insert(e.from.1);
+        *latest = e.from.1.max(*latest);
+    }
+    // what each engine knows, and from which item on; in item order
+    let mut knows: Vec<Vec<(usize, Vec<usize>)>> = vec![vec![(0, vec![0; engines])]; engines];
+    let mut kept = Vec::new();
+    for ((item, to), sources) in by_target {
+        let known = knows[to.index()].last().map(|(_, k)| k.clone()).unwrap_or_default();
+        let clocks: Vec<(Engine, usize, Vec<usize>)> = sources
+            .iter()
+            .filter(|(from, at)| known[from.index()] <= **at)
+            .map(|(from, at)| {
+                let upto = knows[from.index()].partition_point(|(since, _)| since <= at);
+                let mut clock = knows[from.index()][upto - 1].1.clone();
+                clock[from.index()] = at + 1;
+                (*from, *at, clock)
+            })
+            .collect();
+        let mut next = known;
+        for (from, at, clock) in &clocks {
+            let implied = clocks.iter().any(|(other, _, c)| other != from && c[from.index()] > *at);
+            if !implied {
+                kept.push(Edge { distance: 0, from: (*from, *at), to: (to, item) });
+            }
+            for (n, c) in next.iter_mut().zip(clock) {
+                *n = (*n).max(*c);
+            }
+        }
+        knows[to.index()].push((item, next));
+    }
+    kept
+}
+
+/// Of constraints between the same engines, those that no later signal, earlier wait and shorter distance implies.
+fn undominated(edges: &[Edge]) -> Vec<Edge> {
+    let dominates =
+        |a: &Edge, b: &Edge| a != b && a.from.1 >= b.from.1 && a.to.1 <= b.to.1 && a.distance <= b.distance;
+    edges
+        .iter()
+        .filter(|b| !edges.iter().any(|a| a.from.0 == b.from.0 && a.to.0 == b.to.0 && dominates(a, b)))
+        .copied()
+        .collect()
+}
+
+/// Loop-carried constraints by shortest paths over iterations: one is implied if another way takes no more of them.
+fn reduce_carried(forward: &[Edge], carried: &[Edge]) -> Vec<Edge> {
+    let mut nodes: BTreeMap<(Engine, usize), NodeIndex> = BTreeMap::new();
+    let mut graph: DiGraph<(), (u64, Option<usize>)> = DiGraph::new();
+    for e in forward.iter().chain(carried) {
+        for node in [e.from, e.to] {
+            nodes.entry(node).or_insert_with(|| graph.add_node(()));
+        }
+    }
+    let order: Vec<((Engine, usize), NodeIndex)> = nodes.iter().map(|(k, v)| (*k, *v)).collect();
+    for pair in order.windows(2) {
+        if pair[0].0.0 == pair[1].0.0 {
+            graph.add_edge(pair[0].1, pair[1].1, (0, None));
+        }
+    }
+    let mut first = 0;
+    for i in 0..order.len() {
+        if order[first].0.0 != order[i].0.0 {
+            first = i;
+        }
+        if order.get(i + 1).is_none_or(|next| next.0.0 != order[i].0.0) {
+            graph.add_edge(order[i].1, order[first].1, (1, None));
+        }
+    }
+    for e in forward {
+        graph.add_edge(nodes[&e.from], nodes[&e.to], (0, None));
+    }
+    for (i, e) in carried.iter().enumerate() {
+        graph.add_edge(nodes[&e.from], nodes[&e.to], (e.distance, Some(i)));
+    }
+    let mut dropped = BTreeSet::new();
+    let mut weakest: Vec<usize> = (0..carried.len()).collect();
+    weakest.sort_by_key(|i| {
+        let e = &carried[*i];
+        (std::cmp::Reverse(e.distance), e.from.1 as i64 - e.to.1 as i64, *i)
+    });
+    for i in weakest {
+        let e = &carried[i];
+        let others = EdgeFiltered::from_fn(&graph, |edge| {
+            edge.weight().1.is_none_or(|other| other != i && !dropped.contains(&other))
+        });
+        let reached = dijkstra(&others, nodes[&e.from], Some(nodes[&e.to]), |edge| edge.weight().0);
+        if reached.get(&nodes[&e.to]).is_some_and(|d| *d <= e.distance) {
+            dropped.insert(i);
+        }
+    }
+    carried.iter().enumerate().filter(|(i, _)| !dropped.contains(i)).map(|(_, e)| *e).collect()
+}
+
+/// Semaphore operations executed over a whole run, for the report.
+pub fn executed(lir: &Lir, plan: &SyncPlan) -> u64 {
+    let at = |counts: &Counts| -> u64 {
+        counts.iter().map(|((b, _, _), list)| lir.executions(*b) * list.len() as u64).sum()
+    };
+    debug_assert!(lir.executions(ROOT) == 1);
+    at(&plan.waits) + at(&plan.signals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const Q0: Engine = Engine(5);
+
+    fn edge(distance: u64, from: (Engine, usize), to: (Engine, usize)) -> Edge {
+        Edge { distance, from, to }
+    }
+
+    #[test]
+    fn a_chain_implies_its_shortcut() {
+        let direct = edge(0, (Q0, 0), (Engine::ACT, 2));
+        let chain = [edge(0, (Q0, 0), (Engine::VEC, 1)), edge(0, (Engine::VEC, 1), (Engine::ACT, 2))];
+        let kept = reduce(&chain.iter().copied().chain([direct]).collect());
+        assert_eq!(kept, chain);
+        assert_eq!(reduce(&BTreeSet::from([direct])), [direct]);
+    }
+
+    #[test]
+    fn credits_go_round_the_loop_once() {
+        // load → matmul → store, each ring two deep: the store's credit to the load is implied by the two others
+        let (load, mma, store) = ((Q0, 0), (Engine::MXU, 1), (Engine(6), 2));
+        let ring = [edge(0, load, mma), edge(0, mma, store), edge(2, mma, load), edge(2, store, mma)];
+        let kept = reduce(&ring.iter().copied().chain([edge(4, store, load)]).collect());
+        assert_eq!(kept, ring);
+    }
+
+    #[test]
+    fn counts_of_crossing_constraints_balance() {
+        let mut lir = Lir::new();
+        let body = crate::lir::BlockId(1);
+        let iv = lir.new_iv(3);
+        lir.blocks.push(crate::lir::Block { parent: Some((ROOT, 0)), iv: Some(iv), items: Vec::new() });
+        let edges = BTreeMap::from([(
+            body,
+            BTreeSet::from([
+                edge(0, (Q0, 0), (Engine::VEC, 5)),
+                edge(0, (Q0, 1), (Engine::VEC, 4)),
+                edge(0, (Q0, 3), (Engine::VEC, 6)),
+                edge(2, (Engine::VEC, 6), (Q0, 0)),
+            ]),
+        )]);
+        let plan = plan(&lir, &edges);
+        let waits: Vec<_> = plan.waits.iter().map(|((_, item, e), list)| (*item, *e, list[0].1)).collect();
+        assert_eq!(waits, [(0, Q0, 1), (4, Engine::VEC, 1), (6, Engine::VEC, 1)]);
+        assert_eq!(plan.signals.len(), 3);
+        assert_eq!(plan.credits[&Engine::VEC], plan.drains[&Q0]);
+        assert_eq!(plan.credits[&Engine::VEC][0].1, 2);
+    }
+}
