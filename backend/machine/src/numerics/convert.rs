@@ -2,6 +2,8 @@
 //!
 //! Narrowing of floats rounds to nearest, ties to even; subnormals are kept; NaN becomes a quiet NaN of the type.
 
+use crate::isa::{CvtMode, Dt};
+
 /// bfloat16 bits to f32, exact.
 #[inline]
 pub fn bf16_to_f32(bits: u16) -> f32 {
@@ -91,4 +93,162 @@ pub fn f32_to_f8e5m2(value: f32) -> u8 {
     let small = (f32::from_bits(magnitude) + 128.0).to_bits().wrapping_sub(128f32.to_bits());
     let body = if magnitude < (113 << 23) { small } else { normal.min(0x7c) };
     sign | if magnitude > 0x7f80_0000 { 0x7e } else { body as u8 }
+}
+
+/// An element's bits (in the low end) as f32; 32-bit integers round to nearest even.
+#[inline(always)]
+pub fn to_f32(dt: Dt, bits: u32) -> f32 {
+    match dt {
+        Dt::F32 => f32::from_bits(bits),
+        Dt::Bf16 => bf16_to_f32(bits as u16),
+        Dt::F16 => f16_to_f32(bits as u16),
+        Dt::F8e4m3 => f8e4m3_to_f32(bits as u8),
+        Dt::F8e5m2 => f8e5m2_to_f32(bits as u8),
+        Dt::U32 => bits as f32,
+        _ => to_i32(dt, bits) as f32,
+    }
+}
+
+/// An element's bits as i32; floats truncate toward zero and saturate, u32 keeps its bits.
+#[inline(always)]
+pub fn to_i32(dt: Dt, bits: u32) -> i32 {
+    match dt {
+        Dt::I32 | Dt::U32 => bits as i32,
+        Dt::I16 => (bits as i16).into(),
+        Dt::U16 => (bits as u16).into(),
+        Dt::I8 => (bits as i8).into(),
+        Dt::U8 => (bits as u8).into(),
+        Dt::I4 => (bits << 28) as i32 >> 28,
+        Dt::U4 => (bits & 15) as i32,
+        _ => to_f32(dt, bits) as i32,
+    }
+}
+
+/// A float as an element's bits. Integers truncate toward zero ([`CvtMode::Cast`]) or round to nearest even
+/// ([`CvtMode::Round`]) and saturate; NaN gives 0. [`CvtMode::Nonzero`] gives 1 or 0 of the type.
+#[inline(always)]
+pub fn from_f32(dt: Dt, mode: CvtMode, value: f32) -> u32 {
+    let value = match mode {
+        CvtMode::Cast => value,
+        CvtMode::Round if dt.is_integer() => value.round_ties_even(),
+        CvtMode::Round => value,
+        CvtMode::Nonzero => {
+            if value != 0.0 {
+                1.0
+            } else {
+                0.0
+            }
+        }
+    };
+    match dt {
+        Dt::F32 => value.to_bits(),
+        Dt::Bf16 => f32_to_bf16(value).into(),
+        Dt::F16 => f32_to_f16(value).into(),
+        Dt::F8e4m3 => f32_to_f8e4m3(value).into(),
+        Dt::F8e5m2 => f32_to_f8e5m2(value).into(),
+        Dt::I32 => value as i32 as u32,
+        Dt::U32 => value as u32,
+        Dt::I16 => u32::from(value as i16 as u16),
+        Dt::U16 => (value as u16).into(),
+        Dt::I8 => u32::from(value as i8 as u8),
+        Dt::U8 => (value as u8).into(),
+        Dt::I4 => (value as i8).clamp(-8, 7) as u32 & 15,
+        Dt::U4 => (value as u8).min(15).into(),
+    }
+}
+
+/// An integer as an element's bits; narrower integers keep the low bits.
+#[inline(always)]
+pub fn from_i32(dt: Dt, mode: CvtMode, value: i32) -> u32 {
+    let value = if mode == CvtMode::Nonzero { i32::from(value != 0) } else { value };
+    match dt {
+        Dt::I32 | Dt::U32 => value as u32,
+        Dt::I16 | Dt::U16 => value as u32 & 0xffff,
+        Dt::I8 | Dt::U8 => value as u32 & 0xff,
+        Dt::I4 | Dt::U4 => value as u32 & 15,
+        _ => from_f32(dt, mode, value as f32),
+    }
+}
+
+/// An element of one type as another: the meaning of `vcvt`, and with [`CvtMode::Cast`] of every DMA conversion.
+#[inline(always)]
+pub fn convert(from: Dt, to: Dt, mode: CvtMode, bits: u32) -> u32 {
+    match (from, to) {
+        (Dt::U32, _) if !to.is_integer() && mode != CvtMode::Nonzero => from_f32(to, mode, bits as f32),
+        _ if from.is_integer() => from_i32(to, mode, to_i32(from, bits)),
+        _ => from_f32(to, mode, to_f32(from, bits)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_agree_with_an_independent_implementation() {
+        for bits in 0..=u16::MAX {
+            let (found, truth) = (f16_to_f32(bits), half::f16::from_bits(bits).to_f32_const());
+            assert!(found.to_bits() == truth.to_bits() || (found.is_nan() && truth.is_nan()), "{bits:#x}");
+            assert_eq!(bf16_to_f32(bits).to_bits(), u32::from(bits) << 16);
+        }
+        for bits in (0..=u32::MAX).step_by(997) {
+            let x = f32::from_bits(bits);
+            let (f, b) = (half::f16::from_bits(f32_to_f16(x)), half::bf16::from_bits(f32_to_bf16(x)));
+            assert!(f == half::f16::from_f32_const(x) || (f.is_nan() && x.is_nan()), "{x:e}");
+            assert!(b == half::bf16::from_f32_const(x) || (b.is_nan() && x.is_nan()), "{x:e}");
+        }
+    }
+
+    /// Nearest value of an 8-bit format by search over all of them; ties to the even code.
+    fn nearest(decode: fn(u8) -> f32, finite: std::ops::RangeInclusive<u8>, x: f32) -> u8 {
+        let a = f64::from(x.abs());
+        finite
+            .min_by(|p, q| {
+                let (dp, dq) = ((f64::from(decode(*p)) - a).abs(), (f64::from(decode(*q)) - a).abs());
+                dp.total_cmp(&dq).then((p & 1).cmp(&(q & 1)))
+            })
+            .unwrap_or(0)
+    }
+
+    #[test]
+    fn eight_bit_floats_round_to_nearest_even() {
+        for code in 0..=255u8 {
+            let x = f8e4m3_to_f32(code);
+            assert!(x.is_nan() || f32_to_f8e4m3(x) == code, "{code:#x} {x}");
+            let x = f8e5m2_to_f32(code);
+            assert!(x.is_nan() || f32_to_f8e5m2(x) == code, "{code:#x} {x}");
+        }
+        assert_eq!((f8e4m3_to_f32(0x7e), f8e4m3_to_f32(1)), (448.0, 2f32.powi(-9)));
+        assert_eq!((f8e5m2_to_f32(0x7b), f8e5m2_to_f32(1)), (57344.0, 2f32.powi(-16)));
+        for bits in (0..0x7f80_0000u32).step_by(49_999) {
+            let x = f32::from_bits(bits);
+            if x < 464.0 {
+                assert_eq!(f32_to_f8e4m3(x), nearest(f8e4m3_to_f32, 0..=0x7e, x), "{x:e}");
+            } else {
+                assert_eq!(f32_to_f8e4m3(x), 0x7f, "{x:e}");
+            }
+            if x < 61440.0 {
+                assert_eq!(f32_to_f8e5m2(x), nearest(f8e5m2_to_f32, 0..=0x7b, x), "{x:e}");
+            } else {
+                assert_eq!(f32_to_f8e5m2(x), 0x7c, "{x:e}");
+            }
+        }
+        assert_eq!((f32_to_f8e4m3(-f32::NAN) & 0x7f, f32_to_f8e5m2(f32::NAN)), (0x7f, 0x7e));
+        assert_eq!(f32_to_f8e5m2(f32::NEG_INFINITY), 0xfc);
+    }
+
+    #[test]
+    fn integer_conversions() {
+        use CvtMode::*;
+        assert_eq!(convert(Dt::F32, Dt::I8, Cast, (-3.9f32).to_bits()), 0xfd);
+        assert_eq!(convert(Dt::F32, Dt::I8, Round, (-3.5f32).to_bits()), 0xfc);
+        assert_eq!(convert(Dt::F32, Dt::U8, Round, 300f32.to_bits()), 255);
+        assert_eq!(convert(Dt::F32, Dt::U8, Nonzero, f32::NAN.to_bits()), 1);
+        assert_eq!(convert(Dt::I32, Dt::U8, Cast, 0x1_02), 2);
+        assert_eq!(convert(Dt::I32, Dt::U8, Nonzero, 0x100), 1);
+        assert_eq!(convert(Dt::I4, Dt::F32, Cast, 0xf), (-1f32).to_bits());
+        assert_eq!(convert(Dt::U32, Dt::F32, Cast, u32::MAX), 4294967296f32.to_bits());
+        assert_eq!(convert(Dt::I32, Dt::F32, Cast, u32::MAX), (-1f32).to_bits());
+        assert_eq!(convert(Dt::U8, Dt::Bf16, Cast, 200), 0x4348);
+    }
 }
