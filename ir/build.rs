@@ -4,8 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Dialects: file stem in `dialects/`, name in the IR, whether it has types of its own.
-const DIALECTS: &[(&str, &str, bool)] = &[("Nn", "nn", false)];
+/// What mlir-tblgen generates: the stem of the file in `dialects/`, the generator, its flags, the output's stem.
+#[rustfmt::skip] // a table
+const GENERATED: &[(&str, &str, &[&str], &str)] = &[
+    ("Kinds", "enum",    &[],                          "Kinds"),
+    ("Nn",    "dialect", &["-dialect=nn"],             "NnDialect"),
+    ("Nn",    "op",      &[],                          "NnOps"),
+    ("Tile",  "dialect", &["-dialect=tile"],           "TileDialect"),
+    ("Tile",  "typedef", &["-typedefs-dialect=tile"],  "TileTypes"),
+    ("Tile",  "op",      &[],                          "TileOps"),
+];
 
 fn main() {
     let prefix = PathBuf::from(env::var("MLIR_SYS_220_PREFIX").unwrap_or_else(|_| "/usr/lib/llvm-22".into()));
@@ -15,22 +23,12 @@ fn main() {
     println!("cargo:rustc-env=KILN_MLIR_TBLGEN={}", prefix.join("bin/mlir-tblgen").display());
     let include = prefix.join("include");
     let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for (stem, dialect, types) in DIALECTS {
-        let mut parts = vec![("dialect", "Dialect"), ("enum", "Enums"), ("op", "Ops")];
-        if *types {
-            parts.push(("typedef", "Types"));
-        }
-        for (what, suffix) in parts {
-            for (kind, extension) in [("decls", "h.inc"), ("defs", "cpp.inc")] {
-                let mut tblgen = Command::new(prefix.join("bin/mlir-tblgen"));
-                tblgen.arg(format!("-gen-{what}-{kind}")).arg(format!("dialects/{stem}.td"));
-                if what == "dialect" || what == "typedef" {
-                    let flag = if what == "dialect" { "-dialect" } else { "-typedefs-dialect" };
-                    tblgen.arg(format!("{flag}={dialect}"));
-                }
-                tblgen.arg("-I").arg(&include).arg("-Idialects");
-                run(&mut tblgen, &out.join(format!("{stem}{suffix}.{extension}")));
-            }
+    for (source, what, flags, target) in GENERATED {
+        for (kind, extension) in [("decls", "h.inc"), ("defs", "cpp.inc")] {
+            let mut tblgen = Command::new(prefix.join("bin/mlir-tblgen"));
+            tblgen.arg(format!("-gen-{what}-{kind}")).args(*flags).arg(format!("dialects/{source}.td"));
+            tblgen.arg("-I").arg(&include).arg("-Idialects");
+            run(&mut tblgen, &out.join(format!("{target}.{extension}")));
         }
     }
     let mut sources: Vec<PathBuf> = fs::read_dir("cpp")

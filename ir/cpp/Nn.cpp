@@ -4,10 +4,11 @@
 #include "llvm/ADT/SmallBitVector.h"
 #include "mlir/CAPI/Registration.h"
 using namespace mlir;
+using namespace kiln;
 using namespace kiln::nn;
 
 #include "NnDialect.cpp.inc"
-#include "NnEnums.cpp.inc"
+#include "Kinds.cpp.inc"
 #define GET_OP_CLASSES
 #include "NnOps.cpp.inc"
 
@@ -22,14 +23,6 @@ void NnDialect::initialize() {
 
 //===-- dialect attributes on modules and functions -------------------------------------------===//
 
-LogicalResult NnDialect::verifyOperationAttribute(Operation *op, NamedAttribute attr) {
-  if (attr.getName() != "nn.files") return op->emitError() << "unknown attribute '" << attr.getName() << "'";
-  auto files = dyn_cast<ArrayAttr>(attr.getValue());
-  if (!files || !llvm::all_of(files, [](Attribute a) { return isa<StringAttr>(a); }))
-    return op->emitError("'nn.files' must be an array of strings");
-  return success();
-}
-
 static LogicalResult verifyPort(Operation *op, NamedAttribute attr) {
   if (attr.getName() == "nn.name" && isa<StringAttr>(attr.getValue())) return success();
   if (attr.getName() == "nn.host_type" && isa<TypeAttr>(attr.getValue())) return success();
@@ -38,7 +31,14 @@ static LogicalResult verifyPort(Operation *op, NamedAttribute attr) {
     if (range && range.size() == 2 && range[0] <= range[1]) return success();
     return op->emitError("'nn.range' must be array<i64: lo, hi> with lo <= hi");
   }
-  return op->emitError() << "bad port attribute '" << attr.getName() << "'";
+  return op->emitError() << "bad attribute '" << attr.getName() << "'";
+}
+LogicalResult NnDialect::verifyOperationAttribute(Operation *op, NamedAttribute attr) {
+  if (attr.getName() != "nn.files") return verifyPort(op, attr);
+  auto files = dyn_cast<ArrayAttr>(attr.getValue());
+  if (!files || !llvm::all_of(files, [](Attribute a) { return isa<StringAttr>(a); }))
+    return op->emitError("'nn.files' must be an array of strings");
+  return success();
 }
 LogicalResult NnDialect::verifyRegionArgAttribute(Operation *op, unsigned, unsigned, NamedAttribute attr) {
   return verifyPort(op, attr);

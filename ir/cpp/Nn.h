@@ -10,7 +10,7 @@
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+#include "Kinds.h.inc"
 #include "NnDialect.h.inc"
-#include "NnEnums.h.inc"
 #define GET_OP_CLASSES
 #include "NnOps.h.inc"

@@ -5,10 +5,10 @@
 #define KILN_NN_TD
 
 include "mlir/IR/OpBase.td"
-include "mlir/IR/EnumAttr.td"
 include "mlir/IR/BuiltinAttributeInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
+include "Kinds.td"
 
 def Nn_Dialect : Dialect {
   let name = "nn";
@@ -30,28 +30,6 @@ def Nn_Element : AnyTypeOf<[F32, F16, BF16, F64, I1, I8, UI8, I16, UI16, I32, UI
                             F8E4M3FN, F8E5M2], "an element type of nn">;
 def Nn_Tensor : StaticShapeTensorOf<[Nn_Element]>;
 def Nn_Index : StaticShapeTensorOf<[I32]>;
-
-def Nn_Axis : ConfinedAttr<I64Attr, [IntNonNegative]>;
-def Nn_Dims : ConfinedAttr<DenseI64ArrayAttr, [DenseArrayNonNegative<DenseI64ArrayAttr>]>;
-def Nn_Scalar : AnyAttrOf<[F64Attr, I64Attr], "an f64 or i64 number">;
-
-//===-- kinds: the order is the order of the Rust enums in src/nn/kind.rs ---------------------===//
-
-class Kinds<string name, string summary, list<string> words>
-    : I32EnumAttr<name, summary, !foreach(i, !range(!size(words)), I32EnumAttrCase<"k_" # words[i], i, words[i]>)> {
-  let cppNamespace = "::kiln::nn";
-}
-
-def Nn_MapKind : Kinds<"MapKind", "kind of an elementwise op", [
-  "add", "sub", "mul", "div", "max", "min", "pow", "mod", "fmod", "and", "or", "xor", "shl", "shr",
-  "eq", "ne", "lt", "le", "gt", "ge",
-  "neg", "abs", "sign", "not", "exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh", "erf", "sigmoid",
-  "sin", "cos", "floor", "ceil", "round", "relu", "square", "is_nan", "is_inf", "identity", "softplus",
-  "select"]>;
-def Nn_ReduceKind : Kinds<"ReduceKind", "kind of a reduction", ["sum", "max", "min", "prod", "argmax", "argmin"]>;
-def Nn_ScanKind : Kinds<"ScanKind", "kind of a cumulative op", ["sum", "max", "prod"]>;
-def Nn_ScatterReduction : Kinds<"ScatterReduction", "what a scatter does with the old element",
-                                ["none", "add", "mul", "max", "min"]>;
 
 //===-- ops ----------------------------------------------------------------------------------===//
 

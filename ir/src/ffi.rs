@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 use crate::origin::Origin;
+use crate::tile::{BufType, Space};
 use crate::types::{DType, TensorType};
 use bytes::Bytes;
 use mlir_sys::*;
@@ -18,6 +19,21 @@ use std::rc::Rc;
 
 unsafe extern "C" {
     fn mlirGetDialectHandle__nn__() -> MlirDialectHandle;
+    fn mlirGetDialectHandle__tile__() -> MlirDialectHandle;
+    fn kilnBufTypeGet(
+        ctx: MlirContext,
+        rank: isize,
+        shape: *const i64,
+        element: MlirType,
+        space: u32,
+        part: i64,
+    ) -> MlirType;
+    fn kilnTypeIsABuf(ty: MlirType) -> bool;
+    fn kilnBufTypeGetRank(ty: MlirType) -> isize;
+    fn kilnBufTypeGetDim(ty: MlirType, axis: isize) -> i64;
+    fn kilnBufTypeGetElement(ty: MlirType) -> MlirType;
+    fn kilnBufTypeGetSpace(ty: MlirType) -> u32;
+    fn kilnBufTypeGetPart(ty: MlirType) -> i64;
 }
 
 // ---- strings -----------------------------------------------------------------------------------
@@ -85,7 +101,7 @@ pub(crate) fn registry() -> melior::dialect::DialectRegistry {
     let registry = melior::dialect::DialectRegistry::new();
     DialectHandle::func().insert_dialect(&registry);
     // SAFETY: the handles are static data of the shim.
-    for handle in unsafe { [mlirGetDialectHandle__nn__()] } {
+    for handle in unsafe { [mlirGetDialectHandle__nn__(), mlirGetDialectHandle__tile__()] } {
         unsafe { DialectHandle::from_raw(handle) }.insert_dialect(&registry);
     }
     registry
@@ -152,13 +168,11 @@ fn describe(diagnostic: &melior::diagnostic::Diagnostic) -> String {
 
 // ---- types and attributes ----------------------------------------------------------------------
 
-/// The on-chip buffer type of `tile`, as plain data.
-pub(crate) type BufParts = (TensorType, bool, usize);
-
 /// A type as plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ty {
     Tensor(TensorType),
+    Buf(BufType),
     Index,
 }
 
@@ -174,6 +188,7 @@ pub(crate) enum Attr {
     Text(String),
     Symbol(String),
     Element(DType),
+    TensorType(TensorType),
     List(Vec<Attr>),
     Dict(Vec<(String, Attr)>),
     Dense(TensorType, Bytes),
@@ -247,12 +262,44 @@ fn tensor_type(ctx: MlirContext, ty: &TensorType) -> MlirType {
     }
 }
 
-fn type_of(ctx: MlirContext, ty: &Ty) -> MlirType {
-    match ty {
+/// None for a type that breaks a rule of `!tile.buf`; the reason is in the context's diagnostics.
+fn buf_type(ctx: MlirContext, ty: &BufType) -> Option<MlirType> {
+    let shape: Vec<i64> = ty.shape.iter().map(|&d| d as i64).collect();
+    // SAFETY: the shape outlives the call.
+    let raw = unsafe {
+        kilnBufTypeGet(
+            ctx,
+            shape.len() as isize,
+            shape.as_ptr(),
+            element_type(ctx, ty.dtype),
+            ty.space as u32,
+            ty.part as i64,
+        )
+    };
+    (!raw.ptr.is_null()).then_some(raw)
+}
+
+fn read_buf_type(ty: MlirType) -> Option<BufType> {
+    // SAFETY: `ty` is a `!tile.buf` (the caller checked).
+    unsafe {
+        let dtype = element_of(kilnBufTypeGetElement(ty))?;
+        let shape = (0..kilnBufTypeGetRank(ty)).map(|a| kilnBufTypeGetDim(ty, a) as usize).collect();
+        let space = Space::from_index(i64::from(kilnBufTypeGetSpace(ty)))?;
+        Some(BufType { dtype, shape, space, part: kilnBufTypeGetPart(ty) as usize })
+    }
+}
+
+fn type_of(ctx: MlirContext, ty: &Ty) -> Option<MlirType> {
+    Some(match ty {
         Ty::Tensor(t) => tensor_type(ctx, t),
+        Ty::Buf(t) => buf_type(ctx, t)?,
         // SAFETY: `ctx` is alive.
         Ty::Index => unsafe { mlirIndexTypeGet(ctx) },
-    }
+    })
+}
+
+fn types_of(ctx: MlirContext, types: &[Ty]) -> Option<Vec<MlirType>> {
+    types.iter().map(|t| type_of(ctx, t)).collect()
 }
 
 fn read_type(ty: MlirType) -> Option<Ty> {
@@ -264,6 +311,9 @@ fn read_type(ty: MlirType) -> Option<Ty> {
                 .map(|d| usize::try_from(mlirShapedTypeGetDimSize(ty, d)).ok())
                 .collect::<Option<Vec<_>>>()?;
             return Some(Ty::Tensor(TensorType { dtype, shape }));
+        }
+        if kilnTypeIsABuf(ty) {
+            return read_buf_type(ty).map(Ty::Buf);
         }
         mlirTypeIsAIndex(ty).then_some(Ty::Index)
     }
@@ -287,6 +337,7 @@ fn attribute(ctx: MlirContext, attr: &Attr) -> MlirAttribute {
             Attr::Text(v) => mlirStringAttrGet(ctx, str_ref(v)),
             Attr::Symbol(v) => mlirFlatSymbolRefAttrGet(ctx, str_ref(v)),
             Attr::Element(dtype) => mlirTypeAttrGet(element_type(ctx, *dtype)),
+            Attr::TensorType(ty) => mlirTypeAttrGet(tensor_type(ctx, ty)),
             Attr::List(items) => {
                 let items: Vec<_> = items.iter().map(|a| attribute(ctx, a)).collect();
                 mlirArrayAttrGet(ctx, items.len() as isize, items.as_ptr())
@@ -367,7 +418,14 @@ fn read_attribute(attr: MlirAttribute) -> Option<Attr> {
         } else if mlirAttributeIsAFlatSymbolRef(attr) {
             Attr::Symbol(to_string(mlirFlatSymbolRefAttrGetValue(attr)))
         } else if mlirAttributeIsAType(attr) {
-            Attr::Element(element_of(mlirTypeAttrGetValue(attr))?)
+            let ty = mlirTypeAttrGetValue(attr);
+            match element_of(ty) {
+                Some(dtype) => Attr::Element(dtype),
+                None => match read_type(ty)? {
+                    Ty::Tensor(ty) => Attr::TensorType(ty),
+                    _ => return None,
+                },
+            }
         } else if mlirAttributeIsAArray(attr) {
             let n = mlirArrayAttrGetNumElements(attr);
             let items = (0..n).map(|i| read_attribute(mlirArrayAttrGetElement(attr, i)));
@@ -610,18 +668,17 @@ impl OwnedOp {
         unsafe {
             let loc = location(ctx, parts.origin);
             let mut state = mlirOperationStateGet(str_ref(parts.name), loc);
-            let results: Vec<_> = parts.results.iter().map(|t| type_of(ctx, t)).collect();
+            let results = types_of(ctx, parts.results)?;
+            let blocks = parts.regions.iter().map(|args| types_of(ctx, args)).collect::<Option<Vec<_>>>()?;
             let operands: Vec<_> = parts.operands.iter().map(|v| v.0).collect();
             let attrs: Vec<_> = parts
                 .attrs
                 .iter()
                 .map(|(name, a)| mlirNamedAttributeGet(identifier(ctx, name), attribute(ctx, a)))
                 .collect();
-            let regions: Vec<_> = parts
-                .regions
+            let regions: Vec<_> = blocks
                 .iter()
-                .map(|args| {
-                    let types: Vec<_> = args.iter().map(|t| type_of(ctx, t)).collect();
+                .map(|types| {
                     let locs = vec![loc; types.len()];
                     let region = mlirRegionCreate();
                     let block = mlirBlockCreate(types.len() as isize, types.as_ptr(), locs.as_ptr());
@@ -664,8 +721,7 @@ impl OwnedOp {
     /// Sets a function's type.
     pub(crate) fn set_function_type(&self, context: &RawContext, inputs: &[Ty], results: &[Ty]) {
         let ctx = context.raw;
-        let inputs: Vec<_> = inputs.iter().map(|t| type_of(ctx, t)).collect();
-        let results: Vec<_> = results.iter().map(|t| type_of(ctx, t)).collect();
+        let (Some(inputs), Some(results)) = (types_of(ctx, inputs), types_of(ctx, results)) else { return };
         // SAFETY: MLIR copies the arrays.
         unsafe {
             let ty = mlirFunctionTypeGet(

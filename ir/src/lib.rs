@@ -2,7 +2,7 @@
 //! builders and views, Rust passes in MLIR's pass manager, and the reference evaluator.
 //!
 //! Nothing outside this crate touches MLIR. Reading gives owned snapshots ([`nn::Func`]), building goes
-//! through builders ([`nn::FuncBuilder`]); a pass reads a snapshot and puts a new function in its place.
+//! through builders ([`nn::FuncBuilder`]) or data ([`tile::Program`]); a pass reads a snapshot and puts a new function in its place.
 
 #![deny(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod ffi;
 mod module;
 pub mod nn;
 mod origin;
+pub mod tile;
 pub mod types;
 
 pub use context::Context;

@@ -8,4 +8,5 @@ mod kind;
 
 pub use builder::FuncBuilder;
 pub use func::{Func, Op, Port, ValueId};
+pub(crate) use kind::keyword_enum;
 pub use kind::{ContractDims, MapKind, OpKind, ReduceKind, ScanKind, ScatterReduction};

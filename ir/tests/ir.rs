@@ -71,3 +71,104 @@ fn rules_are_told_with_shapes_and_origin() -> Result<(), IrError> {
     assert!(error.to_string().contains(":2:"), "{error}");
     Ok(())
 }
+
+mod matmul {
+    //! `y = x·w` as a tile program: x [8, 16], w [16, 4], two tiles of k.
+
+    use kiln_ir::nn::Port;
+    use kiln_ir::tile::*;
+    use kiln_ir::{DType, Origin, TensorType};
+
+    fn dram(name: &str, kind: DramKind, shape: [usize; 2]) -> Dram {
+        Dram { name: name.into(), kind, ty: TensorType::new(DType::F32, shape), origin: Origin::default() }
+    }
+
+    fn buf(shape: [usize; 3], space: Space, part: usize) -> BufType {
+        BufType { dtype: DType::F32, shape: shape.to_vec(), space, part }
+    }
+
+    pub fn program() -> Program {
+        let part = Part {
+            file: 0,
+            file_offset: 64,
+            rows: 1,
+            row_bytes: 256,
+            file_pitch: 256,
+            offset: 0,
+            pitch: 256,
+        };
+        // Axes: m, n, k.
+        let bufs = vec![
+            buf([8, 4, 1], Space::Acc, 0),
+            buf([8, 1, 8], Space::Spm, 2),
+            buf([1, 4, 16], Space::Spm, 2),
+            buf([8, 4, 1], Space::Spm, 0),
+        ];
+        let whole = |i: u32| View::whole(BufId(i), &bufs[i as usize]);
+        let mut half = whole(2);
+        half.shape[2] = 8;
+        half.ivs = vec![(IvId(0), vec![0, 0, 8])];
+        let at = |strides: [i64; 3], ivs: &[(IvId, i64)]| Access {
+            offset: 0,
+            strides: strides.to_vec(),
+            ivs: ivs.to_vec(),
+        };
+        let origin = Origin::node("/mm", "MatMul");
+        let op = |op: Op| Stmt::Op { op, origin: origin.clone() };
+        let inner = vec![
+            Stmt::Alloc { buf: BufId(1), depth: 2 },
+            op(Op::Load { dram: DramId(0), at: at([16, 0, 1], &[(IvId(0), 8)]), dst: whole(1) }),
+            op(Op::Matmul { acc: whole(0), s: whole(1), x: half, accumulate: true }),
+        ];
+        let body = vec![
+            Stmt::Alloc { buf: BufId(0), depth: 1 },
+            Stmt::Alloc { buf: BufId(2), depth: 1 },
+            op(Op::Load { dram: DramId(1), at: at([0, 1, 4], &[]), dst: whole(2) }),
+            op(Op::Fill { dst: whole(0), value: 0.0 }),
+            Stmt::For { iv: IvId(0), trip: 2, body: inner },
+            Stmt::Alloc { buf: BufId(3), depth: 1 },
+            op(Op::Map {
+                kind: kiln_ir::nn::MapKind::Max,
+                dst: whole(3),
+                srcs: vec![Source::Number(-1.5), Source::View(whole(0))],
+            }),
+            op(Op::Store { src: whole(3), dram: DramId(2), at: at([4, 1, 0], &[]) }),
+        ];
+        Program {
+            name: "main".into(),
+            drams: vec![
+                dram("x", DramKind::Input(Port::named("x")), [8, 16]),
+                dram("w", DramKind::Weight(vec![part]), [16, 4]),
+                dram("y", DramKind::Output(Port::named("y")), [8, 4]),
+            ],
+            groups: vec![Group { name: "g0".into(), bufs, body }],
+        }
+    }
+}
+
+#[test]
+fn a_tile_program_survives_mlir() -> Result<(), IrError> {
+    let context = Context::new();
+    let mut module = Module::new(&context);
+    module.add_file("model.onnx");
+    let program = matmul::program();
+    module.put_program(&program)?;
+    let text = module.print();
+    assert!(text.contains("tile.map max %2, (-1.500000e+00, %0)"), "{text}");
+    let read = module.program("main")?;
+    assert_eq!(read.drams, program.drams);
+    let mut again = Module::parse(&context, module.print_with_locations())?;
+    assert_eq!(again.program("main")?, read);
+    again.put_program(&read)?;
+    assert_eq!(again.program("main")?, read);
+    Ok(())
+}
+
+#[test]
+fn an_access_past_a_tensor_does_not_verify() {
+    let mut program = matmul::program();
+    program.drams[0].ty.shape = vec![8, 15];
+    let error = Module::new(&Context::new()).put_program(&program).unwrap_err();
+    assert_eq!(error.code(), "ir::verify");
+    assert!(error.to_string().contains("reaches elements 0 to 127 of the 120 of @x"), "{error}");
+}
