@@ -6,3 +6,5 @@ pub mod partition;
 pub mod plan;
 pub mod problem;
 pub mod solve;
+#[cfg(test)]
+mod tests;

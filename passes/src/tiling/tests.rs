@@ -1,0 +1,104 @@
+//! The solver against hand-made problems and an exhaustive search.
+
+use super::machine::Machine;
+use super::plan::Step;
+use super::problem::{Access, In, Op, OpKind, Problem, Space, Tensor};
+use super::solve::{Effort, NoSchedule, solve};
+use kiln_ir::nn::{MapKind, ReduceKind};
+use kiln_ir::types::DType;
+use kiln_machine::target::Target;
+
+fn machine(spm_bytes: u64) -> Machine {
+    let target = Target::preset("core").expect("preset");
+    Machine { spm_bytes: spm_bytes / target.partitions, ..Machine::new(&target) }
+}
+
+fn tensor(extents: &[u64], axes: &[usize], space: Space, moves: (bool, bool)) -> Tensor {
+    let mut shape = vec![1; extents.len()];
+    let mut strides = vec![0; extents.len()];
+    let mut stride = 1;
+    for &a in axes.iter().rev() {
+        shape[a] = extents[a];
+        strides[a] = stride;
+        stride *= extents[a] as i64;
+    }
+    let access = Access { strides, dtype: DType::F32 };
+    Tensor {
+        shape,
+        dtype: DType::F32,
+        space,
+        load: moves.0.then(|| access.clone()),
+        store: moves.1.then_some(access),
+    }
+}
+
+/// out[m, n] = Σ_k x[m, k]·w[k, n]
+fn linear(m: u64, k: u64, n: u64) -> Problem {
+    let e = vec![m, k, n, 1];
+    let tensors = vec![
+        tensor(&e, &[0, 1], Space::Spm, (true, false)),
+        tensor(&e, &[1, 2], Space::Spm, (true, false)),
+        tensor(&e, &[0, 2], Space::Acc, (false, false)),
+        tensor(&e, &[0, 2], Space::Spm, (false, true)),
+    ];
+    let ops = vec![
+        Op { kind: OpKind::Contract, ins: vec![In::Tensor(0), In::Tensor(1)], outs: vec![2] },
+        Op { kind: OpKind::Map(MapKind::Identity), ins: vec![In::Tensor(2)], outs: vec![3] },
+    ];
+    Problem { extents: e, tensors, ops }
+}
+
+/// y[r, c] = x[r, c] / Σ_c x[r, c]
+fn row_sum(r: u64, c: u64) -> Problem {
+    let e = vec![r, c, 1];
+    let tensors = vec![
+        tensor(&e, &[0, 1], Space::Spm, (true, false)),
+        tensor(&e, &[0], Space::Spm, (false, false)),
+        tensor(&e, &[0, 1], Space::Spm, (false, true)),
+    ];
+    let ops = vec![
+        Op { kind: OpKind::Reduce(ReduceKind::Sum), ins: vec![In::Tensor(0)], outs: vec![1] },
+        Op { kind: OpKind::Map(MapKind::Div), ins: vec![In::Tensor(0), In::Tensor(1)], outs: vec![2] },
+    ];
+    Problem { extents: e, tensors, ops }
+}
+
+fn loops(steps: &[Step]) -> Vec<(usize, u64, bool)> {
+    steps
+        .iter()
+        .flat_map(|s| match s {
+            Step::Loop { axis, tile, accumulates, body } => {
+                let mut all = vec![(*axis, *tile, *accumulates)];
+                all.extend(loops(body));
+                all
+            }
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn a_linear_layer_fits_and_moves_what_it_must() {
+    let p = linear(512, 768, 3072);
+    let s = solve(&p, &machine(24 << 20), Effort::default()).expect("fits");
+    let compulsory = 4 * (512 * 768 + 768 * 3072 + 512 * 3072);
+    assert!(s.cost.load.dram_bytes >= compulsory);
+    assert!(s.cost.load.dram_bytes <= compulsory * 5 / 4, "{} of {compulsory}", s.cost.load.dram_bytes);
+    println!("{:?} {:#?}", s.cost, s.steps);
+}
+
+#[test]
+fn tight_memory_accumulates_over_blocks_of_k() {
+    let p = linear(300, 70_000, 20);
+    let s = solve(&p, &machine(64 << 10), Effort::default()).expect("fits");
+    assert!(s.cost.spm_bytes <= 512);
+    assert!(loops(&s.steps).iter().any(|l| l.0 == 1 && l.2), "{:?}", loops(&s.steps));
+}
+
+#[test]
+fn a_row_that_is_used_twice_stays_whole_or_does_not_fit() {
+    let fits = solve(&row_sum(300, 1000), &machine(24 << 20), Effort::default()).expect("fits");
+    assert!(loops(&fits.steps).iter().all(|l| l.0 == 0));
+    let error = solve(&row_sum(300, 1000), &machine(64 << 10), Effort::default()).expect_err("rows are too long");
+    assert!(matches!(error, NoSchedule::TooLarge { missing_bytes, .. } if missing_bytes > 0), "{error:?}");
+}
