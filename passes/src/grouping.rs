@@ -2,3 +2,5 @@
 
 pub mod group;
 pub mod kernel;
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::axes::Graph;
+use crate::axes::{Graph, Kind};
 use crate::grouping::group::{self, Binding};
-use crate::grouping::kernel::{Kernel, Source, ValueId, Work};
+use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
 use crate::tiling::machine::Machine;
 use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
+use kiln_ir::nn::{Func, FuncBuilder, Port};
+use kiln_ir::tile::{self, Dram, DramKind, Part};
+use kiln_ir::{Context, DType, Module, Origin, Tensor, TensorType};
+use kiln_machine::target::Target;
 
-pub mod code;
 pub mod emit;
 
 /// Why a program cannot be lowered.
@@ -75,7 +78,7 @@ pub struct Grouped {
     /// Its schedule.
     pub solution: Solution,
     /// Statements.
-    pub code: Vec<code::Code>,
+    pub code: tile::Group,
     /// Traffic and time.
     pub report: GroupReport,
 }
@@ -163,7 +166,10 @@ pub fn lower_group(kernel: &Kernel, ops: &[usize], index: usize, machine: &Machi
             }
         }
     })?;
-    let code = emit::emit(&solution.problem, &solution.schedule, &solution.steps, &binding, &solution.stands_for);
+    let origins: Vec<Origin> =
+        binding.op.iter().map(|&o| Origin::from_names(origin_of(kernel.graph, kernel, &[o]))).collect();
+    let name = format!("g{index}");
+    let code = emit::emit(&name, &solution, &binding, &origins);
     let compulsory = problem
         .tensors
         .iter()
@@ -180,7 +186,7 @@ pub fn lower_group(kernel: &Kernel, ops: &[usize], index: usize, machine: &Machi
         })
         .sum();
     let report = GroupReport {
-        name: format!("g{index}"),
+        name,
         origin,
         compulsory_bytes: compulsory,
         planned_bytes: solution.cost.load.dram_bytes,
@@ -189,4 +195,98 @@ pub fn lower_group(kernel: &Kernel, ops: &[usize], index: usize, machine: &Machi
         acc_bytes: solution.cost.acc_bytes,
     };
     Ok(Grouped { ops: ops.to_vec(), binding, solution, code, report })
+}
+
+/// What lowering made beside the program.
+#[derive(Clone, Debug, Default)]
+pub struct Lowered {
+    /// Groups in order.
+    pub groups: Vec<GroupReport>,
+    /// Different problems solved.
+    pub problems: usize,
+}
+
+impl From<kiln_ir::IrError> for LowerError {
+    fn from(error: kiln_ir::IrError) -> Self {
+        LowerError::Invalid(error.to_string())
+    }
+}
+
+/// Groups, tiles and lowers the function `main` of `module` for `target` and adds the `tile.program` beside it.
+///
+/// # Errors
+/// [`LowerError`].
+pub fn lower(module: &mut Module, target: &Target) -> Result<Lowered, LowerError> {
+    let func = module.func("main")?;
+    let graph = crate::axes::from_nn(&func);
+    let kernel = Kernel::new(&graph)?;
+    let machine = Machine::new(target);
+    let mut memo = Memo::default();
+    let mut program = tile::Program { name: "main".into(), drams: Vec::new(), groups: Vec::new() };
+    let mut lowered = Lowered::default();
+    for (index, ops) in (0..kernel.ops.len()).map(|o| vec![o]).enumerate() {
+        let group = lower_group(&kernel, &ops, index, &machine, &mut memo)?;
+        program.groups.push(group.code);
+        lowered.groups.push(group.report);
+    }
+    lowered.problems = memo.len();
+    let context = module.context().clone();
+    program.drams = drams(&kernel, &func, &context, module)?;
+    module.remove("main");
+    module.put_program(&program)?;
+    Ok(lowered)
+}
+
+/// The DRAM tensors, one for each array of the kernel under the same number.
+fn drams(kernel: &Kernel, func: &Func, context: &Context, module: &mut Module) -> Result<Vec<Dram>, LowerError> {
+    let mut drams = Vec::new();
+    for (i, array) in kernel.arrays.iter().enumerate() {
+        let shape: Vec<usize> = array.shape.iter().map(|&e| e as usize).collect();
+        let ty = TensorType::new(array.dtype, shape);
+        let port = |port: &Port, dtype: DType| {
+            let mut port = port.clone();
+            if dtype == DType::Bool && port.host_type.is_none() {
+                port.host_type = Some(DType::Bool);
+            }
+            port
+        };
+        let (name, kind) = match &array.kind {
+            ArrayKind::Input(n) => {
+                let value = func.arg_values().nth(*n);
+                let dtype = value.map_or(array.dtype, |v| func.ty(v).dtype);
+                (format!("in{n}"), DramKind::Input(port(&func.args[*n], dtype)))
+            }
+            ArrayKind::Output(n) => {
+                let (value, result) = &func.results[*n];
+                (format!("out{n}"), DramKind::Output(port(result, func.ty(*value).dtype)))
+            }
+            ArrayKind::Weight { file, offset } => {
+                let bytes = ty.size_bytes() as u64;
+                let part = Part {
+                    file: *file,
+                    file_offset: *offset,
+                    rows: 1,
+                    row_bytes: bytes,
+                    file_pitch: bytes,
+                    offset: 0,
+                    pitch: bytes,
+                };
+                (format!("w{i}"), DramKind::Weight(vec![part]))
+            }
+            ArrayKind::Fold(node) => {
+                let name = format!("fold{i}");
+                let Kind::Const { id, .. } = &kernel.graph.node(*node).kind else {
+                    return Err(LowerError::Invalid(format!("{name} is no constant")));
+                };
+                let mut fold = FuncBuilder::fold(context, &name)?;
+                let data = kernel.graph.const_bytes(*id).clone();
+                let value = fold.constant(&Tensor { dtype: ty.dtype, shape: ty.shape.clone(), data })?;
+                fold.finish(module, &[(value, Port::default())])?;
+                (format!("c{i}"), DramKind::Fold(name))
+            }
+            ArrayKind::Temp => (format!("t{i}"), DramKind::Temp),
+        };
+        drams.push(Dram { name, kind, ty, origin: Origin::default() });
+    }
+    Ok(drams)
 }

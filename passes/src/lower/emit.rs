@@ -3,10 +3,12 @@
 //! A loop whose body accumulates has its first iteration peeled (it starts the chains that the others continue), and
 //! a remainder is a copy of the body with smaller extents. All offsets are constants plus induction variables.
 
-use super::code::{Address, Code, View};
 use crate::grouping::group::Binding;
 use crate::tiling::plan::{Schedule, Step};
-use crate::tiling::problem::{Access, In, OpKind, Problem};
+use crate::tiling::solve::Solution;
+use crate::tiling::problem::{self, In, OpKind, Problem};
+use kiln_ir::Origin;
+use kiln_ir::tile::{Access, Affine, BufId, BufType, DramId, Group, IvId, Op, Source, Space, Stmt, View};
 
 /// Where an enclosing loop stands: its position, the constant part of its offset, its variable, and whether it is at
 /// its first iteration.
@@ -14,7 +16,7 @@ use crate::tiling::problem::{Access, In, OpKind, Problem};
 struct At {
     axis: usize,
     constant: i64,
-    variable: Option<(usize, i64)>,
+    variable: Option<(IvId, i64)>,
     is_first: bool,
 }
 
@@ -23,69 +25,95 @@ struct Emitter<'a> {
     s: &'a Schedule,
     b: &'a Binding,
     stands_for: &'a [usize],
+    origins: &'a [Origin],
+    all: Origin,
     /// Current extent of each position.
     now: Vec<u64>,
     loops: Vec<At>,
     /// Buffer and number of loops around its allocation, by tensor.
-    buffers: Vec<Option<(usize, usize)>>,
-    next_buffer: usize,
-    next_variable: usize,
+    buffers: Vec<Option<(BufId, usize)>>,
+    types: Vec<BufType>,
+    variables: u32,
 }
 
-/// The code of one group.
-pub fn emit(p: &Problem, s: &Schedule, steps: &[Step], b: &Binding, stands_for: &[usize]) -> Vec<Code> {
+/// The group called `name` that runs `solution` on the DRAM places of `b`. `origins` are those of each op of the
+/// problem; a DRAM array is the DRAM tensor of the same number.
+pub fn emit(name: &str, solution: &Solution, b: &Binding, origins: &[Origin]) -> Group {
+    let p = &solution.problem;
     let mut e = Emitter {
         p,
-        s,
+        s: &solution.schedule,
         b,
-        stands_for,
+        stands_for: &solution.stands_for,
+        origins,
+        all: Origin::fuse(origins),
         now: p.extents.clone(),
         loops: Vec::new(),
         buffers: vec![None; p.tensors.len()],
-        next_buffer: 0,
-        next_variable: 0,
+        types: Vec::new(),
+        variables: 0,
     };
-    e.steps(steps)
+    let body = e.steps(&solution.steps);
+    Group { name: name.to_string(), bufs: e.types, body }
 }
 
 impl Emitter<'_> {
-    fn steps(&mut self, steps: &[Step]) -> Vec<Code> {
+    fn steps(&mut self, steps: &[Step]) -> Vec<Stmt> {
         let mut code = Vec::new();
         for step in steps {
             match step {
                 Step::Alloc { tensor, depth } => {
                     let t = &self.p.tensors[*tensor];
-                    self.buffers[*tensor] = Some((self.next_buffer, self.loops.len()));
-                    code.push(Code::Alloc {
-                        buffer: self.next_buffer,
-                        shape: self.sizes(*tensor),
+                    let buf = BufId(self.types.len() as u32);
+                    self.buffers[*tensor] = Some((buf, self.loops.len()));
+                    self.types.push(BufType {
                         dtype: t.dtype,
-                        space: t.space,
+                        shape: self.sizes(*tensor),
+                        space: match t.space {
+                            problem::Space::Spm => Space::Spm,
+                            problem::Space::Acc => Space::Acc,
+                        },
                         part: self.s.part[*tensor],
-                        depth: *depth,
                     });
-                    self.next_buffer += 1;
+                    code.push(Stmt::Alloc { buf, depth: *depth as usize });
                 }
                 Step::Load(t) => {
                     let place = self.b.load[self.stands_for[*t]];
-                    if let (Some(access), Some(place)) = (&self.p.tensors[*t].load, place) {
-                        code.push(Code::Load { from: self.address(access, place), to: self.view(*t) });
+                    if let (Some(access), Some(place), Some(dst)) = (&self.p.tensors[*t].load, place, self.view(*t)) {
+                        let (dram, at) = self.address(access, place);
+                        code.push(Stmt::Op { op: Op::Load { dram, at, dst }, origin: self.readers(*t) });
                     }
                 }
                 Step::Store(t) => {
                     let place = self.b.store[self.stands_for[*t]];
-                    if let (Some(access), Some(place)) = (&self.p.tensors[*t].store, place) {
-                        code.push(Code::Store { from: self.view(*t), to: self.address(access, place) });
+                    if let (Some(access), Some(place), Some(src)) = (&self.p.tensors[*t].store, place, self.view(*t)) {
+                        let (dram, at) = self.address(access, place);
+                        code.push(Stmt::Op { op: Op::Store { src, dram, at }, origin: self.writers(*t) });
                     }
                 }
-                Step::Op(op) => code.extend(self.op(*op)),
+                Step::Op(index) => {
+                    let origin = self.origins[*index].clone();
+                    code.extend(self.op(*index).map(|op| Stmt::Op { op, origin }));
+                }
                 Step::Loop { axis, tile, accumulates, body } => self.repeat(*axis, *tile, *accumulates, body, &mut code),
             }
         }
         code
     }
 
-    fn repeat(&mut self, axis: usize, tile: u64, accumulates: bool, body: &[Step], code: &mut Vec<Code>) {
+    /// Origins of the ops that read `tensor`.
+    fn readers(&self, tensor: usize) -> Origin {
+        let ops = (0..self.p.ops.len()).filter(|&o| self.p.ops[o].tensors().any(|t| t == tensor));
+        Origin::fuse(ops.map(|o| &self.origins[o]))
+    }
+
+    fn writers(&self, tensor: usize) -> Origin {
+        let made = (0..self.p.ops.len()).filter(|&o| self.p.ops[o].outs.contains(&tensor));
+        let origin = Origin::fuse(made.map(|o| &self.origins[o]));
+        if origin.is_empty() { self.all.clone() } else { origin }
+    }
+
+    fn repeat(&mut self, axis: usize, tile: u64, accumulates: bool, body: &[Step], code: &mut Vec<Stmt>) {
         let extent = self.now[axis];
         let tile = tile.min(extent);
         let (full, rest) = (extent / tile, extent % tile);
@@ -98,22 +126,22 @@ impl Emitter<'_> {
         if trip == 1 {
             code.extend(self.once(axis, tile, start, peeled == 0, body));
         } else if trip > 1 {
-            let variable = self.next_variable;
-            self.next_variable += 1;
-            let at = At { axis, constant: start, variable: Some((variable, tile as i64)), is_first: peeled == 0 };
+            let iv = IvId(self.variables);
+            self.variables += 1;
+            let at = At { axis, constant: start, variable: Some((iv, tile as i64)), is_first: peeled == 0 };
             let body = self.within(at, tile, body);
-            code.push(Code::For { variable, trip, body });
+            code.push(Stmt::For { iv, trip: trip as usize, body });
         }
         if rest > 0 {
             code.extend(self.once(axis, rest, (full * tile) as i64, false, body));
         }
     }
 
-    fn once(&mut self, axis: usize, extent: u64, constant: i64, is_first: bool, body: &[Step]) -> Vec<Code> {
+    fn once(&mut self, axis: usize, extent: u64, constant: i64, is_first: bool, body: &[Step]) -> Vec<Stmt> {
         self.within(At { axis, constant, variable: None, is_first }, extent, body)
     }
 
-    fn within(&mut self, at: At, extent: u64, body: &[Step]) -> Vec<Code> {
+    fn within(&mut self, at: At, extent: u64, body: &[Step]) -> Vec<Stmt> {
         let before = self.now[at.axis];
         self.now[at.axis] = extent;
         self.loops.push(at);
@@ -123,40 +151,39 @@ impl Emitter<'_> {
         code
     }
 
-    fn sizes(&self, tensor: usize) -> Vec<u64> {
-        self.p.tensors[tensor].shape.iter().zip(&self.now).map(|(&full, &now)| full.min(now)).collect()
+    fn sizes(&self, tensor: usize) -> Vec<usize> {
+        self.p.tensors[tensor].shape.iter().zip(&self.now).map(|(&full, &now)| full.min(now) as usize).collect()
     }
 
     /// The part of a tensor's buffer that the current iteration works on.
-    fn view(&self, tensor: usize) -> View {
-        let (buffer, level) = self.buffers[tensor].unwrap_or((usize::MAX, 0));
+    fn view(&self, tensor: usize) -> Option<View> {
+        let (buf, level) = self.buffers[tensor]?;
         let t = &self.p.tensors[tensor];
-        let mut view =
-            View { buffer, offsets: vec![0; t.shape.len()], sizes: self.sizes(tensor), variables: Vec::new() };
+        let mut view = View { buf, offsets: vec![0; t.shape.len()], shape: self.sizes(tensor), ivs: Vec::new() };
         for at in self.loops[level..].iter().filter(|at| t.shape[at.axis] > 1) {
             view.offsets[at.axis] += at.constant;
-            if let Some((variable, step)) = at.variable {
+            if let Some((iv, step)) = at.variable {
                 let mut coefficients = vec![0; t.shape.len()];
                 coefficients[at.axis] = step;
-                view.variables.push((variable, coefficients));
+                view.ivs.push((iv, coefficients));
             }
         }
-        view
+        Some(view)
     }
 
-    fn address(&self, access: &Access, (array, offset): (usize, i64)) -> Address {
-        let mut address = Address { array, offset, strides: access.strides.clone(), variables: Vec::new() };
-        for at in &self.loops {
-            let stride = access.strides[at.axis];
+    fn address(&self, access: &problem::Access, (array, offset): (usize, i64)) -> (DramId, Access) {
+        let mut at = Access { offset, strides: access.strides.clone(), ivs: Vec::new() };
+        for l in &self.loops {
+            let stride = access.strides[l.axis];
             if stride == 0 {
                 continue;
             }
-            address.offset += stride * at.constant;
-            if let Some((variable, step)) = at.variable {
-                address.variables.push((variable, stride * step));
+            at.offset += stride * l.constant;
+            if let Some((iv, step)) = l.variable {
+                at.ivs.push((iv, stride * step));
             }
         }
-        address
+        (DramId(array as u32), at)
     }
 
     /// Whether an op continues a chain that an earlier iteration began.
@@ -166,48 +193,56 @@ impl Emitter<'_> {
         self.loops[level..].iter().any(|at| reduced.has(at.axis) && !at.is_first)
     }
 
-    fn op(&self, index: usize) -> Option<Code> {
+    fn op(&self, index: usize) -> Option<Op> {
         let op = &self.p.ops[index];
-        let tensors: Vec<View> = op.tensors().map(|t| self.view(t)).collect();
-        let outs: Vec<View> = op.outs.iter().map(|&t| self.view(t)).collect();
-        let from = self.b.op[index];
-        let (mut counts, mut base, mut variables) = (Vec::new(), 0, Vec::new());
-        let mut address = None;
-        match &op.kind {
+        let out = |i: usize| op.outs.get(i).and_then(|&t| self.view(t));
+        let operand = |i: usize| match op.ins.get(i)? {
+            In::Tensor(t) => self.view(*t),
+            In::Scalar(_) => None,
+        };
+        let accumulate = self.accumulates(index);
+        Some(match &op.kind {
             OpKind::Copy => return None,
+            OpKind::Map(kind) => {
+                let source = |i: &In| match i {
+                    In::Tensor(t) => self.view(*t).map(Source::View),
+                    In::Scalar(s) => Some(Source::Number(s.as_f64())),
+                };
+                Op::Map { kind: *kind, dst: out(0)?, srcs: op.ins.iter().map(source).collect::<Option<_>>()? }
+            }
+            OpKind::Cast => Op::Cast { dst: out(0)?, src: operand(0)? },
+            OpKind::Reduce(kind) => Op::Reduce { kind: *kind, dst: out(0)?, src: operand(0)?, accumulate },
+            OpKind::Contract => {
+                let s = self.s.stationary[index];
+                Op::Matmul { acc: out(0)?, s: operand(s)?, x: operand(1 - s)?, accumulate }
+            }
+            OpKind::Fill(value) => Op::Fill { dst: out(0)?, value: value.as_f64() },
             OpKind::Iota { axis } => {
-                counts = vec![0; self.p.extents.len()];
-                counts[*axis] = 1;
+                let mut form = Affine { base: 0, axes: vec![0; self.p.extents.len()], ivs: Vec::new() };
+                form.axes[*axis] = 1;
                 for at in self.loops.iter().filter(|at| at.axis == *axis) {
-                    base += at.constant;
-                    variables.extend(at.variable);
+                    form.base += at.constant;
+                    form.ivs.extend(at.variable);
                 }
+                Op::Iota { dst: out(0)?, form }
             }
-            OpKind::Gather { data, .. } | OpKind::Scatter { data, .. } => {
-                address = self.b.data[index].map(|place| self.address(data, place));
+            OpKind::Gather { data, row_stride, rows } => {
+                let (dram, at) = self.address(data, self.b.data[index]?);
+                let (row_stride, rows) = (*row_stride, *rows as i64);
+                Op::Gather { dram, at, idx: operand(0)?, row_stride, rows, dst: out(0)? }
             }
-            _ => {}
-        }
-        let mut next = tensors.into_iter();
-        let ins = op
-            .ins
-            .iter()
-            .filter_map(|i| match i {
-                In::Scalar(s) => Some(super::code::Operand::Scalar(*s)),
-                In::Tensor(_) => next.next().map(super::code::Operand::View),
-            })
-            .collect();
-        Some(Code::Op {
-            kind: op.kind.clone(),
-            outs,
-            ins,
-            stationary: self.s.stationary[index],
-            accumulates: self.accumulates(index),
-            address,
-            counts,
-            base,
-            variables,
-            from,
+            OpKind::Scatter { data, row_stride, rows } => {
+                let (dram, at) = self.address(data, self.b.data[index]?);
+                let (row_stride, rows) = (*row_stride, *rows as i64);
+                Op::Scatter { src: operand(0)?, idx: operand(1)?, dram, at, row_stride, rows }
+            }
+            OpKind::Scan { kind, axis, exclusive, reverse } => {
+                let (exclusive, reverse) = (*exclusive, *reverse);
+                Op::Scan { kind: *kind, dst: out(0)?, src: operand(0)?, axis: *axis, exclusive, reverse }
+            }
+            OpKind::TopK { axis, largest } => {
+                Op::TopK { values: out(0)?, indices: out(1)?, src: operand(0)?, axis: *axis, largest: *largest }
+            }
         })
     }
 }
