@@ -3,4 +3,4 @@
 pub mod group;
 pub mod kernel;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

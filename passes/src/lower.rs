@@ -147,7 +147,13 @@ fn origin_of(graph: &Graph, kernel: &Kernel, ops: &[usize]) -> Vec<String> {
 ///
 /// # Errors
 /// [`LowerError::DoesNotFit`] and [`LowerError::NoSchedule`].
-pub fn lower_group(kernel: &Kernel, ops: &[usize], index: usize, machine: &Machine, memo: &mut Memo) -> Result<Grouped, LowerError> {
+pub fn lower_group(
+    kernel: &Kernel,
+    ops: &[usize],
+    index: usize,
+    machine: &Machine,
+    memo: &mut Memo,
+) -> Result<Grouped, LowerError> {
     let stored = stored_values(kernel, ops);
     let (problem, binding) = group::problem(kernel, ops, &stored);
     let origin = origin_of(kernel.graph, kernel, ops);
@@ -238,7 +244,12 @@ pub fn lower(module: &mut Module, target: &Target) -> Result<Lowered, LowerError
 }
 
 /// The DRAM tensors, one for each array of the kernel under the same number.
-fn drams(kernel: &Kernel, func: &Func, context: &Context, module: &mut Module) -> Result<Vec<Dram>, LowerError> {
+fn drams(
+    kernel: &Kernel,
+    func: &Func,
+    context: &Context,
+    module: &mut Module,
+) -> Result<Vec<Dram>, LowerError> {
     let mut drams = Vec::new();
     for (i, array) in kernel.arrays.iter().enumerate() {
         let shape: Vec<usize> = array.shape.iter().map(|&e| e as usize).collect();
@@ -290,3 +301,5 @@ fn drams(kernel: &Kernel, func: &Func, context: &Context, module: &mut Module) -
     }
     Ok(drams)
 }
+#[cfg(test)]
+mod tests;

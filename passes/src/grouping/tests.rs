@@ -11,7 +11,10 @@ use kiln_ir::{Context, DType, Module, TensorType};
 use kiln_machine::target::Target;
 
 /// The graph of what `build` makes of arguments of the given f32 shapes.
-pub(crate) fn graph(shapes: &[&[usize]], build: impl FnOnce(&mut FuncBuilder, &[ValueId]) -> Vec<ValueId>) -> Graph {
+pub(crate) fn graph(
+    shapes: &[&[usize]],
+    build: impl FnOnce(&mut FuncBuilder, &[ValueId]) -> Vec<ValueId>,
+) -> Graph {
     let context = Context::new();
     let mut module = Module::new(&context);
     let args: Vec<(TensorType, Port)> = shapes
@@ -35,7 +38,8 @@ pub(crate) fn machine(spm_bytes: u64) -> Machine {
 
 /// softmax(q·kᵀ)·v over [h, s, d]
 pub(crate) fn attention(b: &mut FuncBuilder, x: &[ValueId]) -> Vec<ValueId> {
-    let dims = ContractDims { lhs_batch: vec![0], rhs_batch: vec![0], lhs_contract: vec![2], rhs_contract: vec![2] };
+    let dims =
+        ContractDims { lhs_batch: vec![0], rhs_batch: vec![0], lhs_contract: vec![2], rhs_contract: vec![2] };
     let scores = b.contract(x[0], x[1], &dims).expect("scores");
     let shape = b.shape(scores).to_vec();
     let max = b.reduce(ReduceKind::Max, scores, &[2]).expect("max");

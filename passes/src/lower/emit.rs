@@ -5,8 +5,8 @@
 
 use crate::grouping::group::Binding;
 use crate::tiling::plan::{Schedule, Step};
-use crate::tiling::solve::Solution;
 use crate::tiling::problem::{self, In, OpKind, Problem};
+use crate::tiling::solve::Solution;
 use kiln_ir::Origin;
 use kiln_ir::tile::{Access, Affine, BufId, BufType, DramId, Group, IvId, Op, Source, Space, Stmt, View};
 
@@ -79,14 +79,18 @@ impl Emitter<'_> {
                 }
                 Step::Load(t) => {
                     let place = self.b.load[self.stands_for[*t]];
-                    if let (Some(access), Some(place), Some(dst)) = (&self.p.tensors[*t].load, place, self.view(*t)) {
+                    if let (Some(access), Some(place), Some(dst)) =
+                        (&self.p.tensors[*t].load, place, self.view(*t))
+                    {
                         let (dram, at) = self.address(access, place);
                         code.push(Stmt::Op { op: Op::Load { dram, at, dst }, origin: self.readers(*t) });
                     }
                 }
                 Step::Store(t) => {
                     let place = self.b.store[self.stands_for[*t]];
-                    if let (Some(access), Some(place), Some(src)) = (&self.p.tensors[*t].store, place, self.view(*t)) {
+                    if let (Some(access), Some(place), Some(src)) =
+                        (&self.p.tensors[*t].store, place, self.view(*t))
+                    {
                         let (dram, at) = self.address(access, place);
                         code.push(Stmt::Op { op: Op::Store { src, dram, at }, origin: self.writers(*t) });
                     }
@@ -95,7 +99,9 @@ impl Emitter<'_> {
                     let origin = self.origins[*index].clone();
                     code.extend(self.op(*index).map(|op| Stmt::Op { op, origin }));
                 }
-                Step::Loop { axis, tile, accumulates, body } => self.repeat(*axis, *tile, *accumulates, body, &mut code),
+                Step::Loop { axis, tile, accumulates, body } => {
+                    self.repeat(*axis, *tile, *accumulates, body, &mut code)
+                }
             }
         }
         code
@@ -152,14 +158,20 @@ impl Emitter<'_> {
     }
 
     fn sizes(&self, tensor: usize) -> Vec<usize> {
-        self.p.tensors[tensor].shape.iter().zip(&self.now).map(|(&full, &now)| full.min(now) as usize).collect()
+        self.p.tensors[tensor]
+            .shape
+            .iter()
+            .zip(&self.now)
+            .map(|(&full, &now)| full.min(now) as usize)
+            .collect()
     }
 
     /// The part of a tensor's buffer that the current iteration works on.
     fn view(&self, tensor: usize) -> Option<View> {
         let (buf, level) = self.buffers[tensor]?;
         let t = &self.p.tensors[tensor];
-        let mut view = View { buf, offsets: vec![0; t.shape.len()], shape: self.sizes(tensor), ivs: Vec::new() };
+        let mut view =
+            View { buf, offsets: vec![0; t.shape.len()], shape: self.sizes(tensor), ivs: Vec::new() };
         for at in self.loops[level..].iter().filter(|at| t.shape[at.axis] > 1) {
             view.offsets[at.axis] += at.constant;
             if let Some((iv, step)) = at.variable {
@@ -240,9 +252,13 @@ impl Emitter<'_> {
                 let (exclusive, reverse) = (*exclusive, *reverse);
                 Op::Scan { kind: *kind, dst: out(0)?, src: operand(0)?, axis: *axis, exclusive, reverse }
             }
-            OpKind::TopK { axis, largest } => {
-                Op::TopK { values: out(0)?, indices: out(1)?, src: operand(0)?, axis: *axis, largest: *largest }
-            }
+            OpKind::TopK { axis, largest } => Op::TopK {
+                values: out(0)?,
+                indices: out(1)?,
+                src: operand(0)?,
+                axis: *axis,
+                largest: *largest,
+            },
         })
     }
 }

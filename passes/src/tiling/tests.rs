@@ -99,6 +99,7 @@ fn tight_memory_accumulates_over_blocks_of_k() {
 fn a_row_that_is_used_twice_stays_whole_or_does_not_fit() {
     let fits = solve(&row_sum(300, 1000), &machine(24 << 20), Effort::default()).expect("fits");
     assert!(loops(&fits.steps).iter().all(|l| l.0 == 0));
-    let error = solve(&row_sum(300, 1000), &machine(64 << 10), Effort::default()).expect_err("rows are too long");
+    let error =
+        solve(&row_sum(300, 1000), &machine(64 << 10), Effort::default()).expect_err("rows are too long");
     assert!(matches!(error, NoSchedule::TooLarge { missing_bytes, .. } if missing_bytes > 0), "{error:?}");
 }
