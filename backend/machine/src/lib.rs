@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod asm;
 pub mod duration;
 pub mod isa;
 pub mod map;

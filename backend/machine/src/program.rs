@@ -32,6 +32,27 @@ pub struct Program {
     pub segments: Vec<Segment>,
 }
 
+impl Program {
+    /// One past the last DRAM byte that bindings and image reach (saturating).
+    pub fn reached_bytes(&self) -> u64 {
+        let bindings = self.bindings.iter().map(|b| {
+            let bytes = b.dtype.byte_count(&b.shape).map_or(u64::MAX, |n| n as u64);
+            b.address.saturating_add(bytes)
+        });
+        bindings.chain(self.image.iter().map(ImageExtent::end)).max().unwrap_or(0)
+    }
+}
+
+impl ImageExtent {
+    /// One past its last DRAM byte (saturating).
+    pub fn end(&self) -> u64 {
+        if self.rows == 0 || self.row_bytes == 0 {
+            return self.address;
+        }
+        self.address.saturating_add((self.rows - 1).saturating_mul(self.pitch)).saturating_add(self.row_bytes)
+    }
+}
+
 /// A tensor that the host reads or writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binding {

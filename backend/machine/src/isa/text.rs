@@ -14,6 +14,11 @@ pub struct SyntaxError {
     pub message: String,
 }
 
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
 /// A position in a line.
 #[derive(Clone, Debug)]
 pub struct Cursor<'a> {
@@ -129,7 +134,7 @@ impl<'a> Cursor<'a> {
         match index {
             Some(i) if i < limit => Ok(i),
             Some(_) => Err(start.error(format!("{kind} `{word}`: the last one is {prefix}{}", limit - 1))),
-            None => Err(start.expected(&format!("a {kind} such as `{prefix}1`"))),
+            None => Err(start.expected(&format!("{} such as `{prefix}1`", with_article(kind)))),
         }
     }
 
@@ -138,7 +143,7 @@ impl<'a> Cursor<'a> {
         self.skip_blanks();
         let start = self.clone();
         let name = self.take(|c| c.is_ascii_alphanumeric() || c == '_');
-        by_name(name).ok_or_else(|| start.expected(&format!("a {kind}")))
+        by_name(name).ok_or_else(|| start.expected(&with_article(kind)))
     }
 
     /// A label of this stream, as its word index.
@@ -177,6 +182,59 @@ impl<'a> Cursor<'a> {
             return self.float_bits();
         }
         self.integer(i32::MIN.into(), u32::MAX.into()).map(|v| v as u32)
+    }
+
+    /// A name: a word, or a quoted string with the escapes `\"`, `\\` and `\u{hex}`.
+    pub fn name(&mut self) -> Result<String, SyntaxError> {
+        self.skip_blanks();
+        let start = self.clone();
+        if !self.eat("\"") {
+            let word = self.take(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-'));
+            return if word.is_empty() { Err(start.expected("a name")) } else { Ok(word.to_owned()) };
+        }
+        let mut name = String::new();
+        let mut chars = self.rest().char_indices();
+        while let Some((i, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.at += i + 1;
+                    return Ok(name);
+                }
+                '\\' => match chars.next() {
+                    Some((_, c @ ('"' | '\\'))) => name.push(c),
+                    Some((_, 'u')) => {
+                        let digits: String = chars
+                            .by_ref()
+                            .map(|(_, c)| c)
+                            .skip_while(|c| *c == '{')
+                            .take_while(|c| *c != '}')
+                            .collect();
+                        let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                        name.push(code.ok_or_else(|| {
+                            start.error("a character escape such as `\\u{a}` is malformed")
+                        })?);
+                    }
+                    _ => {
+                        return Err(start.error("an escape in this name is none of `\\\"`, `\\\\`, `\\u{…}`"));
+                    }
+                },
+                c => name.push(c),
+            }
+        }
+        Err(start.error("this name has no closing quote"))
+    }
+
+    /// What is left of the line.
+    pub fn remaining(&self) -> &'a str {
+        self.rest().trim()
+    }
+
+    /// The same place, with these labels known.
+    pub fn with_labels<'b>(self, labels: &'b BTreeMap<String, u32>) -> Cursor<'b>
+    where
+        'a: 'b,
+    {
+        Cursor { line: self.line, at: self.at, labels: Some(labels) }
     }
 
     /// The next operand of an instruction: by position, or `name=value`.
