@@ -51,7 +51,6 @@ fn main() {
         .flag("-fvisibility-inlines-hidden")
         .flag("-Wno-unused-parameter")
         .debug(false)
-        .opt_level(if env::var("PROFILE").as_deref() == Ok("release") { 2 } else { 0 })
         .compile("kiln_ir_shim");
 }
 

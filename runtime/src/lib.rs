@@ -1,1 +1,38 @@
-//! kiln-runtime
+//! kiln-runtime: the simulator of the machine.
+//!
+//! It loads a [program](kiln_machine::program::Program), binds host tensors to it, and executes its instruction
+//! streams: values and cycles come from one pass over one binary. It knows nothing of the compiler; what an
+//! instruction means and how long it takes is `kiln-machine`'s. The model, the timing rules and the invariants
+//! are in `docs/simulator.md`.
+
+#![deny(unsafe_code)]
+
+mod activation;
+mod array;
+mod bandwidth;
+mod bind;
+mod convert;
+mod counters;
+mod deadlock;
+mod device;
+mod dram;
+mod elementwise;
+mod error;
+mod execute;
+#[allow(unsafe_code)]
+mod kernels;
+mod lane;
+mod mxu;
+mod pattern;
+mod queue;
+mod report;
+mod semaphore;
+mod shadow;
+mod simulator;
+mod stream;
+mod transfer;
+mod vector;
+
+pub use error::{SimError, Trap, TrapKind};
+pub use report::{EngineReport, OriginReport, Report, TraceEvent};
+pub use simulator::{HostExecutor, Options, Simulator};

@@ -70,13 +70,15 @@ pub fn semaphore_latency(target: &Target) -> Ticks {
 }
 
 /// One `mma` of `n` columns with a moving operand of type `dt`: the array takes a column at the type's rate; the last
-/// result is drained rows + columns later. Types that the array does not take count as f32.
+/// result is drained rows + columns later. The stream goes on as soon as the array has taken the instruction, so that
+/// a stationary load behind it runs beside it. Types that the array does not take count as f32.
 pub fn mma(target: &Target, n: u64, dt: Dt) -> Cost {
     let rate = target.mxu_rate(dt).unwrap_or(target.mxu_f32_macs_per_4_cycles);
     let columns = (4 * n).div_ceil(rate).max(target.control_cycles);
     let busy = columns * target.mxu_clock_div;
     let drain = (target.mxu_startup_cycles + 2 * target.partitions) * target.mxu_clock_div;
-    Cost { issue: busy, busy, latency: busy + drain, ..Cost::default() }
+    let issue = target.control_cycles * target.mxu_clock_div;
+    Cost { issue, busy, latency: busy + drain, ..Cost::default() }
 }
 
 /// One stationary load of `rows` array rows. It occupies the grid's load port, not the array: an earlier `mma` goes on.

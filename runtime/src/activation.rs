@@ -1,0 +1,140 @@
+//! The values of ACT: a function after scale and bias, with optional sums, and the lookup tables.
+
+use kiln_machine::isa::{ActFunc, Dims, RedOp, Shape};
+
+use crate::dram::{Cursor, Dram};
+use crate::elementwise::{CHUNK, Kept, each_chunk, each_part};
+use crate::error::TrapKind;
+use crate::kernels;
+use crate::lane::{Fault, OnChip, Place};
+use crate::pattern::DramPlace;
+use crate::transfer::Pattern;
+use crate::vector::{Arg, fold_rows};
+
+/// Floats of one lookup table: low end, reciprocal of the step, knots.
+const TABLE: usize = 258;
+
+/// Where the scale comes from.
+pub(crate) enum Scale<'a> {
+    Immediate(f32),
+    Operand(Arg<'a>),
+}
+
+/// Sums of the results.
+pub(crate) struct Sum<'a> {
+    pub(crate) to: Arg<'a>,
+    pub(crate) over: Dims,
+    pub(crate) continues: bool,
+}
+
+/// One ACT instruction.
+pub(crate) struct Call<'a> {
+    pub(crate) func: ActFunc,
+    pub(crate) dst: Arg<'a>,
+    pub(crate) src: Arg<'a>,
+    pub(crate) scale: Scale<'a>,
+    pub(crate) bias: Option<Arg<'a>>,
+    pub(crate) sum: Option<Sum<'a>>,
+    pub(crate) shape: Shape,
+}
+
+/// The lookup tables of ACT; the last one loaded is in use.
+#[derive(Default)]
+pub(crate) struct Tables {
+    tables: [Option<Box<[f32; TABLE]>>; 16],
+    current: usize,
+}
+
+impl Tables {
+    /// Load a table from DRAM.
+    pub(crate) fn load(&mut self, dram: &Dram, lut: u8, from: Pattern<'_>) -> Result<(), TrapKind> {
+        let place = DramPlace::new(from.pattern, from.reg, dram)?;
+        if place.elements() != TABLE || place.dt != kiln_machine::isa::Dt::F32 {
+            return Err(TrapKind::Extents(format!("a lookup table is {TABLE} f32")));
+        }
+        let mut bytes = [0; TABLE * 4];
+        place
+            .read(dram, &mut Cursor::default(), &mut bytes)
+            .map_err(|hole| TrapKind::DramUnwritten { byte: hole.0 })?;
+        let mut table = Box::new([0.0; TABLE]);
+        for (value, bytes) in table.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+        self.current = usize::from(lut) % self.tables.len();
+        self.tables[self.current] = Some(table);
+        Ok(())
+    }
+
+    /// The value at `x`, linear between knots and constant outside them.
+    fn look_up(&self, x: f32) -> f32 {
+        let Some(table) = &self.tables[self.current] else { return f32::NAN };
+        let [low, per_step, knots @ ..] = table.as_slice() else { return f32::NAN };
+        let at = ((x - low) * per_step).clamp(0.0, (knots.len() - 1) as f32);
+        if at.is_nan() {
+            return f32::NAN;
+        }
+        let index = (at as usize).min(knots.len() - 2);
+        let part = at - index as f32;
+        (knots[index + 1] - knots[index]).mul_add(part, knots[index])
+    }
+}
+
+/// `dst = f(round(scale·src) + bias)`, and the sums.
+pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Result<(), TrapKind> {
+    if call.func == ActFunc::Lut && tables.tables[tables.current].is_none() {
+        return Err(TrapKind::Absent("a lookup table: none was loaded"));
+    }
+    let shape = call.shape;
+    let [from, to] = [call.src.place(chip, shape)?, call.dst.place(chip, shape)?];
+    let bias = call.bias.map(|bias| bias.place(chip, shape)).transpose()?;
+    let scale = match &call.scale {
+        Scale::Immediate(_) => None,
+        Scale::Operand(scale) => Some(scale.place(chip, shape)?),
+    };
+    let factor = if let Scale::Immediate(factor) = call.scale { factor } else { 1.0 };
+    let sum = match &call.sum {
+        Some(sum) => Some((sum.to.place(chip, shape.without(sum.over))?, sum)),
+        None => None,
+    };
+    let sum_place = sum.as_ref().map(|(place, _)| place);
+    let places: Vec<&Place> = [&to, &from].into_iter().chain(&bias).chain(&scale).chain(sum_place).collect();
+    each_part(chip, shape.parts.into(), &places, |reach| {
+        let (mut x, mut other) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
+        let kept = sum.as_ref().map(|(_, sum)| Kept::new(shape.n, [0, 1, 2].map(|d| sum.over.has(d))));
+        let mut chains = vec![0.0f32; kept.map_or(0, |kept| kept.count())];
+        if let Some((place, sum)) = &sum
+            && sum.continues
+        {
+            reach.load(place, 0, &mut chains)?;
+        }
+        each_chunk(to.elements(), |start, len| {
+            let (x, other) = (&mut x[..len], &mut other[..len]);
+            reach.load(&from, start, x)?;
+            if let Some(scale) = &scale {
+                reach.load(scale, start, other)?;
+                x.iter_mut().zip(other.iter()).for_each(|(x, scale)| *x *= scale);
+            } else if factor != 1.0 {
+                x.iter_mut().for_each(|x| *x *= factor);
+            }
+            if let Some(bias) = &bias {
+                reach.load(bias, start, other)?;
+                x.iter_mut().zip(other.iter()).for_each(|(x, bias)| *x += bias);
+            }
+            if call.func == ActFunc::Lut {
+                x.iter_mut().for_each(|x| *x = tables.look_up(*x));
+            } else {
+                kernels::activate(call.func, x);
+            }
+            if let Some(kept) = kept {
+                fold_rows(RedOp::Sum, kept, start, x, &mut chains);
+            }
+            reach.store(&to, start, x);
+            Ok::<(), Fault>(())
+        })?;
+        if let Some((place, _)) = &sum {
+            reach.store(place, 0, &chains);
+        }
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}

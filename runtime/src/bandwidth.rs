@@ -1,0 +1,143 @@
+//! How DMA queues share the DRAM: fluid fair sharing in exact integers.
+//!
+//! Each queue moves one transfer's bytes at a time. While `n` queues move bytes to or from DRAM, each of
+//! them runs at the smaller of the queue's own rate and an n-th of the DRAM's bandwidth. Work is counted in
+//! units so small that every such rate is a whole number of units a tick, so nothing is ever rounded but
+//! the tick in which a transfer ends.
+
+/// Bytes a tick, as a ratio of integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) bytes: u64,
+    pub(crate) ticks: u64,
+}
+
+impl Rate {
+    /// A rate in bytes a second at a clock of so many ticks a second.
+    pub(crate) fn per_tick(bytes_per_second: u64, ticks_per_second: u64) -> Self {
+        let common = gcd(bytes_per_second.into(), ticks_per_second.into()).max(1) as u64;
+        Self { bytes: bytes_per_second / common, ticks: ticks_per_second / common }
+    }
+}
+
+/// The queues' current transfers and the bandwidth they share.
+#[derive(Clone, Debug)]
+pub(crate) struct Bandwidth {
+    /// Units that each queue still has to move; `None` if it is idle.
+    units_left: Vec<Option<u128>>,
+    units_per_byte: u128,
+    /// Units a tick of one queue.
+    queue_rate: u128,
+    /// Units a tick of the whole DRAM; divisible by every number of queues.
+    dram_rate: u128,
+    now: u64,
+}
+
+impl Bandwidth {
+    /// `queues` idle queues at tick `now`.
+    pub(crate) fn new(queues: usize, queue: Rate, dram: Rate, now: u64) -> Self {
+        let sharers = (1..=queues as u128).fold(1, lcm);
+        let units_per_byte = lcm(u128::from(queue.ticks), u128::from(dram.ticks)) * sharers;
+        let per_tick = |rate: Rate| u128::from(rate.bytes) * (units_per_byte / u128::from(rate.ticks));
+        Self {
+            units_left: vec![None; queues],
+            units_per_byte,
+            queue_rate: per_tick(queue),
+            dram_rate: per_tick(dram),
+            now,
+        }
+    }
+
+    /// Let an idle queue start to move `bytes` bytes now.
+    pub(crate) fn start(&mut self, queue: usize, bytes: u64) {
+        debug_assert!(self.units_left[queue].is_none());
+        self.units_left[queue] = Some(u128::from(bytes) * self.units_per_byte);
+    }
+
+    /// The first tick in which some transfer has ended, at the rates of now; the lowest queue on a tie.
+    pub(crate) fn next_end(&self) -> Option<(u64, usize)> {
+        let rate = self.rate();
+        let ends = self.units_left.iter().enumerate().filter_map(|(queue, left)| {
+            let ticks = left.as_ref()?.div_ceil(rate);
+            Some((self.now.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)), queue))
+        });
+        ends.min()
+    }
+
+    /// Move bytes until `tick`, which no transfer's end precedes.
+    pub(crate) fn advance(&mut self, tick: u64) {
+        let moved = u128::from(tick - self.now) * self.rate();
+        for left in self.units_left.iter_mut().flatten() {
+            *left = left.saturating_sub(moved);
+        }
+        self.now = tick;
+    }
+
+    /// The queue's transfer has ended: forget it.
+    pub(crate) fn finish(&mut self, queue: usize) {
+        debug_assert_eq!(self.units_left[queue], Some(0));
+        self.units_left[queue] = None;
+    }
+
+    /// What each transfer moves in a tick.
+    fn rate(&self) -> u128 {
+        let sharers = self.units_left.iter().flatten().count();
+        self.queue_rate.min(self.dram_rate / sharers.max(1) as u128)
+    }
+}
+
+fn gcd(a: u128, b: u128) -> u128 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn lcm(a: u128, b: u128) -> u128 {
+    a / gcd(a, b) * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Run to the end: (tick, queue) of each end, in order.
+    fn ends(bandwidth: &mut Bandwidth) -> Vec<(u64, usize)> {
+        let mut ends = Vec::new();
+        while let Some((tick, queue)) = bandwidth.next_end() {
+            bandwidth.advance(tick);
+            bandwidth.finish(queue);
+            ends.push((tick, queue));
+        }
+        ends
+    }
+
+    #[test]
+    fn one_queue_runs_at_its_own_rate() {
+        // 5 bytes in 2 ticks, DRAM far faster: 1001 bytes take ceil(1001 · 2 / 5) = 401 ticks.
+        let mut bandwidth =
+            Bandwidth::new(3, Rate { bytes: 5, ticks: 2 }, Rate { bytes: 100, ticks: 1 }, 0);
+        bandwidth.start(1, 1001);
+        assert_eq!(ends(&mut bandwidth), [(401, 1)]);
+    }
+
+    #[test]
+    fn sharers_split_the_dram_evenly_and_take_over_what_is_freed() {
+        // DRAM 12 bytes a tick, queues 8. Three sharers: 4 each. Queue 0 (400 bytes) ends at 100.
+        // Then two sharers at 6 each: queues 1 and 2 have 600 left of 1000: 100 ticks more, both at 200.
+        let mut bandwidth =
+            Bandwidth::new(4, Rate { bytes: 8, ticks: 1 }, Rate { bytes: 12, ticks: 1 }, 0);
+        for (queue, bytes) in [(0, 400), (1, 1000), (2, 1000)] {
+            bandwidth.start(queue, bytes);
+        }
+        assert_eq!(ends(&mut bandwidth), [(100, 0), (200, 1), (200, 2)]);
+    }
+
+    #[test]
+    fn a_late_starter_slows_the_others_from_then_on() {
+        // DRAM 10 a tick, queue 10. Alone for 10 ticks (100 of 200 bytes), then 5 each: both need 20 more.
+        let mut bandwidth =
+            Bandwidth::new(2, Rate { bytes: 10, ticks: 1 }, Rate { bytes: 10, ticks: 1 }, 0);
+        bandwidth.start(0, 200);
+        bandwidth.advance(10);
+        bandwidth.start(1, 100);
+        assert_eq!(ends(&mut bandwidth), [(30, 0), (30, 1)]);
+    }
+}

@@ -1,0 +1,112 @@
+//! The matrix engine in time: the array's row bands, the grid's load port, and chains through the accumulators.
+//!
+//! The stream issues a product when the array can take it and goes on at once, so a load that follows runs
+//! beside it: the grid has a second plane, which the next product takes over. The rules:
+//!
+//! 1. Products on one row band follow one another; on different bands they overlap.
+//! 2. A load waits for the load port. A product waits for the loads of its bands.
+//! 3. A product on the accumulator region of an earlier one may start when that one's first result has drained,
+//!    since its columns follow in the same order; on a region that overlaps otherwise, when all have drained.
+
+/// A rectangle of accumulator bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// First partition and one past the last.
+    pub(crate) parts: (u64, u64),
+    /// First byte and one past the last, in each partition.
+    pub(crate) bytes: (i64, i64),
+    /// Tells apart different walks over one rectangle.
+    pub(crate) walk: [i32; 3],
+}
+
+impl Region {
+    fn overlaps(&self, other: &Region) -> bool {
+        self.parts.0 < other.parts.1
+            && other.parts.0 < self.parts.1
+            && self.bytes.0 < other.bytes.1
+            && other.bytes.0 < self.bytes.1
+    }
+}
+
+/// Results on their way into the accumulators.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    region: Region,
+    /// The first result is there.
+    first: u64,
+    /// All are.
+    all: u64,
+}
+
+/// The matrix engine's units.
+pub(crate) struct MxuTiming {
+    rows_per_band: u64,
+    /// When each band is free, and when its loads are complete.
+    bands: Vec<Band>,
+    port_free: u64,
+    draining: Vec<Draining>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Band {
+    free: u64,
+    loaded: u64,
+}
+
+impl MxuTiming {
+    /// Idle, with the array's rows in `bands` bands.
+    pub(crate) fn new(rows: u64, bands: u64) -> Self {
+        let bands = bands.clamp(1, rows);
+        Self {
+            rows_per_band: rows / bands,
+            bands: vec![Band::default(); bands as usize],
+            port_free: 0,
+            draining: Vec::new(),
+        }
+    }
+
+    fn bands_of(&mut self, row: u64, rows: u64) -> &mut [Band] {
+        let last = self.bands.len() - 1;
+        let first = ((row / self.rows_per_band) as usize).min(last);
+        let end = ((row + rows - 1) / self.rows_per_band) as usize;
+        &mut self.bands[first..=end.clamp(first, last)]
+    }
+
+    /// The first tick from `now` in which a product may start.
+    pub(crate) fn product_start(&mut self, now: u64, row: u64, rows: u64, region: &Region) -> u64 {
+        let bands = self.bands_of(row, rows).iter().map(|band| band.free.max(band.loaded)).max();
+        let chain = self.draining.iter().filter(|earlier| earlier.region.overlaps(region)).map(|earlier| {
+            if earlier.region == *region { earlier.first } else { earlier.all }
+        });
+        chain.chain(bands).fold(now, u64::max)
+    }
+
+    /// A product starts now.
+    pub(crate) fn start_product(
+        &mut self,
+        now: u64,
+        (row, rows): (u64, u64),
+        region: Region,
+        busy: u64,
+        latency: u64,
+    ) {
+        for band in self.bands_of(row, rows) {
+            band.free = now + busy;
+        }
+        self.draining.retain(|earlier| earlier.all > now && earlier.region != region);
+        self.draining.push(Draining { region, first: now + latency - busy, all: now + latency });
+    }
+
+    /// The first tick from `now` in which a load may start.
+    pub(crate) fn load_start(&self, now: u64) -> u64 {
+        now.max(self.port_free)
+    }
+
+    /// A load of grid rows starts now.
+    pub(crate) fn start_load(&mut self, now: u64, (row, rows): (u64, u64), busy: u64, latency: u64) {
+        self.port_free = now + busy;
+        for band in self.bands_of(row, rows) {
+            band.loaded = band.loaded.max(now + latency);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! DRAM operands: access patterns resolved to addresses, and moving their elements to and from dense bytes.
+
+use kiln_machine::isa::{AccessPattern, Dt};
+
+use crate::dram::{Cursor, Dram, Unwritten};
+use crate::error::TrapKind;
+
+/// An access pattern whose register is read and whose bounds are checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DramPlace {
+    pub(crate) dt: Dt,
+    /// Byte address of element 0.
+    base: u64,
+    /// (extent, stride in elements), outermost first.
+    dims: [(usize, i64); 4],
+}
+
+/// One dim of a walk over DRAM and dense bytes at once; strides in elements.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    n: usize,
+    dram: i64,
+    dense: usize,
+}
+
+impl DramPlace {
+    /// Resolve a pattern with its register's value added.
+    pub(crate) fn new(pattern: &AccessPattern, reg_value: i64, dram: &Dram) -> Result<Self, TrapKind> {
+        let base = i128::from(pattern.base) + i128::from(reg_value);
+        let bits = i128::from(pattern.dt.bits());
+        let (mut low, mut high) = (0i128, 0i128);
+        for (n, stride) in pattern.size.into_iter().zip(pattern.stride) {
+            let end = i128::from(stride) * (i128::from(n) - 1).max(0);
+            low += end.min(0);
+            high += end.max(0);
+        }
+        let (first, end) = (base + (low * bits).div_euclid(8), base + ((high + 1) * bits + 7).div_euclid(8));
+        if pattern.elements() > 0 && (first < 0 || end > i128::from(dram.size())) {
+            return Err(TrapKind::DramOutOfBounds { first, end, size: dram.size() });
+        }
+        if base % (bits / 8).max(1) != 0 {
+            return Err(TrapKind::DramMisaligned { byte: base, dt: pattern.dt });
+        }
+        let dims = std::array::from_fn(|d| (pattern.size[d] as usize, pattern.stride[d]));
+        Ok(Self { dt: pattern.dt, base: base.max(0) as u64, dims })
+    }
+
+    /// The type of the elements once in dense bytes: 4-bit ones take a byte each.
+    pub(crate) fn dense_dt(&self) -> Dt {
+        match self.dt {
+            Dt::I4 => Dt::I8,
+            Dt::U4 => Dt::U8,
+            dt => dt,
+        }
+    }
+
+    /// Whether walking the partition dim innermost gives runs that the last dims do not.
+    pub(crate) fn runs_over_partitions(&self) -> bool {
+        let [partition, .., last] = self.dims;
+        let inner = self.dims[1..].iter().rev().find(|(n, _)| *n > 1).unwrap_or(&last);
+        partition.1 == 1 && partition.0 > 1 && inner.0 > 1 && inner.1 != 1
+    }
+
+    /// Whether two elements lie at one address.
+    pub(crate) fn repeats(&self) -> bool {
+        self.dims.iter().any(|(n, stride)| *n > 1 && *stride == 0)
+    }
+
+    /// The place of index `i` along the outermost dim, that dim reduced to it.
+    pub(crate) fn row(&self, i: i64) -> Self {
+        let mut dims = self.dims;
+        let offset = i * dims[0].1;
+        dims[0] = (1, 0);
+        let base = match self.dt.bytes() {
+            Some(size) => self.base as i64 + offset * i64::from(size),
+            None => self.base as i64 + offset / 2,
+        };
+        Self { base: base as u64, dims, ..*self }
+    }
+
+    /// Whether the row of index `i` starts in the middle of a byte.
+    pub(crate) fn splits_a_byte(&self, i: i64) -> bool {
+        self.dt.bytes().is_none() && (i * self.dims[0].1) % 2 != 0
+    }
+
+    /// Elements in all dims.
+    pub(crate) fn elements(&self) -> usize {
+        self.dims.iter().map(|(n, _)| n).product()
+    }
+
+    /// Read all elements into dense row-major bytes of [`Self::dense_dt`].
+    pub(crate) fn read(&self, dram: &Dram, cursor: &mut Cursor, out: &mut [u8]) -> Result<(), Unwritten> {
+        let Some(size) = self.dt.bytes() else { return self.read_nibbles(dram, cursor, out) };
+        let size = size as usize;
+        let mut line = Vec::new();
+        self.walk(|address, at, step| {
+            let span = &mut out[at * size..];
+            match (step.dram, step.dense) {
+                (1, 1) => dram.read(cursor, address, &mut span[..step.n * size]),
+                (1, apart) => {
+                    line.resize(step.n * size, 0);
+                    dram.read(cursor, address, &mut line)?;
+                    for (element, bytes) in line.chunks_exact(size).enumerate() {
+                        span[element * apart * size..][..size].copy_from_slice(bytes);
+                    }
+                    Ok(())
+                }
+                (0, apart) => {
+                    let mut element = [0; 4];
+                    dram.read(cursor, address, &mut element[..size])?;
+                    for i in 0..step.n {
+                        span[i * apart * size..][..size].copy_from_slice(&element[..size]);
+                    }
+                    Ok(())
+                }
+                (stride, apart) => {
+                    for i in 0..step.n {
+                        let address = address as i64 + i as i64 * stride * size as i64;
+                        dram.read(cursor, address as u64, &mut span[i * apart * size..][..size])?;
+                    }
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// Write dense row-major bytes to all elements.
+    pub(crate) fn write(&self, dram: &mut Dram, bytes: &[u8]) -> Result<(), TrapKind> {
+        let Some(size) = self.dt.bytes() else { return Err(TrapKind::ElementType { dt: self.dt }) };
+        let size = size as usize;
+        let mut line = Vec::new();
+        self.walk(|address, at, step| {
+            let span = &bytes[at * size..];
+            match (step.dram, step.dense) {
+                (1, 1) => dram.write(address, &span[..step.n * size]),
+                (1, apart) => {
+                    line.clear();
+                    for i in 0..step.n {
+                        line.extend_from_slice(&span[i * apart * size..][..size]);
+                    }
+                    dram.write(address, &line);
+                }
+                (stride, apart) => {
+                    for i in 0..step.n {
+                        let address = address as i64 + i as i64 * stride * size as i64;
+                        dram.write(address as u64, &span[i * apart * size..][..size]);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`Self::read`] for 4-bit elements, the low nibble of a byte first.
+    fn read_nibbles(&self, dram: &Dram, cursor: &mut Cursor, out: &mut [u8]) -> Result<(), Unwritten> {
+        let [d0, d1, d2, d3] = self.dims;
+        let mut out = out.iter_mut();
+        for i0 in 0..d0.0 as i64 {
+            for i1 in 0..d1.0 as i64 {
+                for i2 in 0..d2.0 as i64 {
+                    for i3 in 0..d3.0 as i64 {
+                        let element = i0 * d0.1 + i1 * d1.1 + i2 * d2.1 + i3 * d3.1;
+                        let mut byte = [0];
+                        let address = self.base as i64 + element.div_euclid(2);
+                        dram.read(cursor, address as u64, &mut byte)?;
+                        let nibble = byte[0] >> (element.rem_euclid(2) * 4) & 15;
+                        let value = if self.dt == Dt::I4 { ((nibble << 4) as i8 >> 4) as u8 } else { nibble };
+                        if let Some(slot) = out.next() {
+                            *slot = value;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Call `visit(byte address, dense index, run)` for runs along the dim that is best walked innermost.
+    fn walk<E>(&self, mut visit: impl FnMut(u64, usize, Step) -> Result<(), E>) -> Result<(), E> {
+        if self.elements() == 0 {
+            return Ok(());
+        }
+        let mut outer = self.steps();
+        // A dim without gaps, best if dense on both sides; else the last.
+        let best = outer
+            .iter()
+            .rposition(|step| step.dram == 1)
+            .or_else(|| outer.iter().rposition(|step| step.dram == 0));
+        let run = match best {
+            Some(best) => outer.remove(best),
+            None => outer.pop().unwrap_or(Step { n: 1, dram: 1, dense: 1 }),
+        };
+        let size = i64::from(self.dt.bytes().unwrap_or(1));
+        let mut index = vec![0; outer.len()];
+        let (mut offset, mut dense) = (0i64, 0);
+        loop {
+            visit((self.base as i64 + offset * size) as u64, dense, run)?;
+            // Count up, innermost first.
+            let mut level = outer.len();
+            loop {
+                let Some(up) = level.checked_sub(1) else { return Ok(()) };
+                level = up;
+                let step = outer[level];
+                index[level] += 1;
+                offset += step.dram;
+                dense += step.dense;
+                if index[level] < step.n {
+                    break;
+                }
+                offset -= step.dram * step.n as i64;
+                dense -= step.dense * step.n;
+                index[level] = 0;
+            }
+        }
+    }
+
+    /// The dims longer than 1, neighbours joined where both sides continue.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::with_capacity(4);
+        let mut dense = self.elements();
+        for (n, dram) in self.dims {
+            dense /= n.max(1);
+            let step = Step { n, dram, dense };
+            match steps.last_mut() {
+                _ if n == 1 => {}
+                Some(last) if last.dram == n as i64 * dram && last.dense == n * dense => {
+                    *last = Step { n: last.n * n, ..step };
+                }
+                _ => steps.push(step),
+            }
+        }
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dram::{Extent, Source};
+
+    fn memory() -> Dram {
+        let bytes = (0..4096u32).map(|i| (i % 251) as u8).collect();
+        let source = Source::Bytes { bytes, offset: 0, pitch: 0 };
+        Dram::new(1 << 16, vec![Extent { address: 0, pitch: 0, rows: 1, row_bytes: 4096, source }])
+    }
+
+    /// Dense, broadcast, transposed, strided, negative and merged patterns against the definition.
+    #[test]
+    fn reads_and_writes_what_the_definition_says() {
+        for (dt, size, stride, base) in [
+            (Dt::F32, [2, 3, 4, 5], [60i64, 20, 5, 1], 16u64),
+            (Dt::U8, [4, 1, 3, 7], [0, 5, 10, 1], 3),
+            (Dt::F16, [8, 1, 1, 6], [1, 0, 0, 8], 2),
+            (Dt::I32, [3, 2, 2, 4], [100, -9, 4, -1], 400),
+            (Dt::U8, [3, 2, 2, 4], [200, 60, 30, 2], 40),
+            (Dt::F32, [1, 1, 1, 1], [0, 0, 0, 0], 8),
+            (Dt::F32, [2, 0, 1, 1], [0, 0, 0, 0], 8),
+        ] {
+            let mut dram = memory();
+            let pattern = AccessPattern { dt, base, size, stride };
+            let place = DramPlace::new(&pattern, 4, &dram).expect("in bounds");
+            let bytes = (dt.bits() / 8) as usize;
+            let mut got = vec![0; place.elements() * bytes];
+            place.read(&dram, &mut Cursor::default(), &mut got).expect("written");
+            let mut addresses = Vec::new();
+            for i0 in 0..size[0] as i64 {
+                for i1 in 0..size[1] as i64 {
+                    for i2 in 0..size[2] as i64 {
+                        for i3 in 0..size[3] as i64 {
+                            let e = i0 * stride[0] + i1 * stride[1] + i2 * stride[2] + i3 * stride[3];
+                            addresses.push((base as i64 + 4 + e * bytes as i64) as u64);
+                        }
+                    }
+                }
+            }
+            let want: Vec<u8> =
+                addresses.iter().flat_map(|a| (*a..a + bytes as u64).map(|b| (b % 251) as u8)).collect();
+            assert_eq!(got, want, "{pattern:?}");
+            if !place.repeats() {
+                let new: Vec<u8> = (0..got.len()).map(|i| (i * 7 + 1) as u8).collect();
+                place.write(&mut dram, &new).expect("whole bytes");
+                place.read(&dram, &mut Cursor::default(), &mut got).expect("written");
+                assert_eq!(got, new, "{pattern:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nibbles_come_low_first() {
+        let bytes = vec![0x21u8, 0xF3].into();
+        let source = Source::Bytes { bytes, offset: 0, pitch: 0 };
+        let dram = Dram::new(64, vec![Extent { address: 8, pitch: 0, rows: 1, row_bytes: 2, source }]);
+        let pattern =
+            AccessPattern { dt: Dt::I4, base: 8, size: [1, 1, 1, 4], stride: [0, 0, 0, 1] };
+        let place = DramPlace::new(&pattern, 0, &dram).expect("in bounds");
+        let mut out = [0; 4];
+        place.read(&dram, &mut Cursor::default(), &mut out).expect("written");
+        assert_eq!(out, [1, 2, 3, 0xFF]);
+    }
+
+    #[test]
+    fn leaving_the_memory_is_told() {
+        let dram = memory();
+        let pattern =
+            AccessPattern { dt: Dt::F32, base: 65_536 - 8, size: [1, 1, 1, 3], stride: [0, 0, 0, 1] };
+        let kind = DramPlace::new(&pattern, 0, &dram).expect_err("one element too many");
+        assert_eq!(kind, TrapKind::DramOutOfBounds { first: 65_528, end: 65_540, size: 65_536 });
+    }
+}

@@ -1,0 +1,135 @@
+//! DMA queues in time: each moves its transfers first in, first out.
+//!
+//! A transfer's data phase starts when its latency is over and the queue's former transfer has ended. It
+//! lasts as long as its bytes take at the shared DRAM rate, and no less than the queue's own duration for it,
+//! which covers the on-chip side. Signals behind a transfer leave when it ends.
+
+use std::collections::VecDeque;
+
+use crate::bandwidth::Bandwidth;
+
+/// A semaphore signal that waits for a transfer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signal {
+    pub(crate) semaphore: u8,
+    pub(crate) n: u16,
+    pub(crate) pc: u32,
+}
+
+/// An issued transfer.
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    /// The data phase starts no earlier.
+    pub(crate) data_start: u64,
+    /// Least length of the data phase.
+    pub(crate) busy: u64,
+    /// Bytes over the DRAM bus, in either direction.
+    pub(crate) dram_bytes: u64,
+    pub(crate) signals: Vec<Signal>,
+}
+
+/// A transfer in its data phase.
+#[derive(Debug)]
+struct Active {
+    transfer: Transfer,
+    /// The on-chip side is done no earlier.
+    earliest_end: u64,
+    /// Whether its bytes still share the DRAM.
+    flowing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    active: Option<Active>,
+    waiting: VecDeque<Transfer>,
+}
+
+/// All queues and the bandwidth between them.
+pub(crate) struct Queues {
+    queues: Vec<Queue>,
+    bandwidth: Bandwidth,
+    now: u64,
+}
+
+/// A transfer that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) queue: usize,
+    pub(crate) signals: Vec<Signal>,
+}
+
+impl Queues {
+    /// Idle queues.
+    pub(crate) fn new(count: usize, bandwidth: Bandwidth) -> Self {
+        let queues = (0..count).map(|_| Queue::default()).collect();
+        Self { queues, bandwidth, now: 0 }
+    }
+
+    /// Append a transfer.
+    pub(crate) fn issue(&mut self, queue: usize, transfer: Transfer) {
+        self.queues[queue].waiting.push_back(transfer);
+    }
+
+    /// Whether all transfers of the queue have ended.
+    pub(crate) fn is_empty(&self, queue: usize) -> bool {
+        let queue = &self.queues[queue];
+        queue.active.is_none() && queue.waiting.is_empty()
+    }
+
+    /// Send a signal when all transfers so far have ended; false if they have.
+    pub(crate) fn signal_behind(&mut self, queue: usize, signal: Signal) -> bool {
+        let queue = &mut self.queues[queue];
+        let last = match (queue.waiting.back_mut(), &mut queue.active) {
+            (Some(waiting), _) => waiting,
+            (None, Some(active)) => &mut active.transfer,
+            (None, None) => return false,
+        };
+        last.signals.push(signal);
+        true
+    }
+
+    /// When something happens next, if anything is under way.
+    pub(crate) fn next_event(&self) -> Option<u64> {
+        let of_queue = |queue: &Queue| match (&queue.active, queue.waiting.front()) {
+            (Some(active), _) if active.flowing => None,
+            (Some(active), _) => Some(active.earliest_end),
+            (None, Some(waiting)) => Some(waiting.data_start.max(self.now)),
+            (None, None) => None,
+        };
+        let flow_end = self.bandwidth.next_end().map(|(tick, _)| tick);
+        self.queues.iter().filter_map(of_queue).chain(flow_end).min()
+    }
+
+    /// Let happen what happens at `tick`, the [next event](Self::next_event); the transfers that end.
+    pub(crate) fn advance(&mut self, tick: u64) -> Vec<Ended> {
+        self.bandwidth.advance(tick);
+        self.now = tick;
+        while let Some((end, queue)) = self.bandwidth.next_end()
+            && end <= tick
+        {
+            self.bandwidth.finish(queue);
+            if let Some(active) = &mut self.queues[queue].active {
+                active.flowing = false;
+            }
+        }
+        let mut ended = Vec::new();
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if let Some(active) =
+                queue.active.take_if(|active| !active.flowing && active.earliest_end <= tick)
+            {
+                ended.push(Ended { queue: index, signals: active.transfer.signals });
+            }
+            let may_start = queue.active.is_none();
+            if let Some(transfer) =
+                queue.waiting.pop_front_if(|transfer| may_start && transfer.data_start <= tick)
+            {
+                let flowing = transfer.dram_bytes > 0;
+                if flowing {
+                    self.bandwidth.start(index, transfer.dram_bytes);
+                }
+                queue.active = Some(Active { earliest_end: tick + transfer.busy, flowing, transfer });
+            }
+        }
+        ended
+    }
+}

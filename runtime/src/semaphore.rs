@@ -1,0 +1,137 @@
+//! Semaphores: counters that order instructions of different engines.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use kiln_machine::isa::{Engine, Inst};
+
+use crate::error::{SimError, TrapKind};
+use crate::stream::Stream;
+
+/// The highest count.
+const MAX_COUNT: u32 = 65535;
+
+/// Who signals a semaphore and who waits for it; a semaphore has one of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Users {
+    pub(crate) producer: Option<Engine>,
+    pub(crate) consumer: Option<Engine>,
+}
+
+/// A signal on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Signal {
+    tick: u64,
+    /// Order of sending, so that equal ticks have an order.
+    sequence: u64,
+    semaphore: u8,
+    n: u16,
+    producer: usize,
+    pc: u32,
+}
+
+/// All counters, and the signals that have not arrived.
+pub(crate) struct Semaphores {
+    counts: Vec<u32>,
+    users: Vec<Users>,
+    in_flight: BinaryHeap<Reverse<Signal>>,
+    sent: u64,
+}
+
+/// A signal that arrived at a full counter: its producer's stream and word.
+#[derive(Debug)]
+pub(crate) struct Overflow {
+    pub(crate) producer: usize,
+    pub(crate) pc: u32,
+    pub(crate) kind: TrapKind,
+}
+
+impl Semaphores {
+    /// `count` counters at zero, with the users found in the streams.
+    pub(crate) fn new(count: usize, streams: &[Stream]) -> Result<Self, SimError> {
+        let mut users = vec![Users::default(); 256];
+        for stream in streams {
+            for (_, inst) in stream.instructions() {
+                let (semaphore, role) = match inst {
+                    Inst::Sems { sem, .. } => (sem.0, "producers"),
+                    Inst::Semw { sem, .. } => (sem.0, "consumers"),
+                    _ => continue,
+                };
+                let user = &mut users[usize::from(semaphore)];
+                let slot = if role == "producers" { &mut user.producer } else { &mut user.consumer };
+                match *slot {
+                    Some(first) if first != stream.engine => {
+                        return Err(SimError::SharedSemaphore {
+                            semaphore,
+                            role,
+                            first: first.to_string(),
+                            second: stream.engine.to_string(),
+                        });
+                    }
+                    _ => *slot = Some(stream.engine),
+                }
+            }
+        }
+        Ok(Self { counts: vec![0; count], users, in_flight: BinaryHeap::new(), sent: 0 })
+    }
+
+    /// Who uses it.
+    pub(crate) fn users(&self, semaphore: u8) -> Users {
+        self.users[usize::from(semaphore)]
+    }
+
+    /// Its count now.
+    pub(crate) fn count(&self, semaphore: u8) -> u32 {
+        self.counts.get(usize::from(semaphore)).copied().unwrap_or(0)
+    }
+
+    /// Trap unless the machine has this semaphore.
+    pub(crate) fn check(&self, semaphore: u8) -> Result<(), TrapKind> {
+        if usize::from(semaphore) < self.counts.len() {
+            Ok(())
+        } else {
+            Err(TrapKind::NoSuchSemaphore { semaphore, count: self.counts.len() })
+        }
+    }
+
+    /// Let a signal arrive at `tick`.
+    pub(crate) fn send(&mut self, tick: u64, semaphore: u8, n: u16, producer: usize, pc: u32) {
+        let sequence = self.sent;
+        self.sent += 1;
+        self.in_flight.push(Reverse(Signal { tick, sequence, semaphore, n, producer, pc }));
+    }
+
+    /// When the next signal arrives.
+    pub(crate) fn next_arrival(&self) -> Option<u64> {
+        self.in_flight.peek().map(|signal| signal.0.tick)
+    }
+
+    /// Let the next signal arrive; the semaphore it counted.
+    pub(crate) fn arrive(&mut self) -> Result<Option<u8>, Overflow> {
+        let Some(Reverse(signal)) = self.in_flight.pop() else { return Ok(None) };
+        let count = &mut self.counts[usize::from(signal.semaphore)];
+        if *count + u32::from(signal.n) > MAX_COUNT {
+            return Err(Overflow {
+                producer: signal.producer,
+                pc: signal.pc,
+                kind: TrapKind::SemaphoreOverflow {
+                    semaphore: signal.semaphore,
+                    count: *count,
+                    added: signal.n.into(),
+                },
+            });
+        }
+        *count += u32::from(signal.n);
+        Ok(Some(signal.semaphore))
+    }
+
+    /// Take `n` if there are so many.
+    pub(crate) fn take(&mut self, semaphore: u8, n: u16) -> bool {
+        let count = &mut self.counts[usize::from(semaphore)];
+        let enough = *count >= u32::from(n);
+        if enough {
+            *count -= u32::from(n);
+        }
+        enough
+    }
+}

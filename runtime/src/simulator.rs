@@ -1,0 +1,342 @@
+//! Programs on the simulated machine: loading, binding, running.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use kiln_machine::map::FileMap;
+use kiln_machine::program::{
+    Binding, BindingRole, FileRef, HostSegment, ImageExtent, ImageSource, OriginRange, Program, Segment,
+};
+use kiln_machine::target::Target;
+use kiln_machine::tensor::Tensor;
+
+use crate::bind;
+use crate::counters::Counters;
+use crate::device::{Device, Settings};
+use crate::dram::{Cursor, Dram, Extent, Source};
+use crate::error::SimError;
+use crate::execute::Memories;
+use crate::report::Report;
+use crate::stream::Stream;
+
+/// Executes the segments that the machine cannot run.
+pub trait HostExecutor: Send + Sync {
+    /// The results of a host segment.
+    ///
+    /// # Errors
+    /// Why it cannot be executed, as a sentence.
+    fn execute(&self, segment: &HostSegment, inputs: &[Tensor]) -> Result<Vec<Tensor>, String>;
+}
+
+/// How to simulate.
+#[derive(Default)]
+pub struct Options {
+    /// The directory that the program's file references are relative to.
+    pub model_dir: PathBuf,
+    /// Stop with an error after so many MXU cycles; none: never.
+    pub cycle_limit: Option<u64>,
+    /// Count cycles only: no values, no DRAM image; outputs are empty. Indices that a program reads into
+    /// registers are then zero.
+    pub timing_only: bool,
+    /// Collect [`Report::trace`].
+    pub trace: bool,
+    /// Executes host segments, if there may be any.
+    pub host: Option<Box<dyn HostExecutor>>,
+}
+
+/// A program, loaded on a machine.
+pub struct Simulator<'a> {
+    program: &'a Program,
+    target: &'a Target,
+    options: Options,
+    segments: Vec<Loaded<'a>>,
+    files: Vec<Option<FileMap>>,
+    memories: Memories,
+}
+
+/// A segment with its streams decoded.
+enum Loaded<'a> {
+    Device { streams: Vec<Stream>, origins: Vec<&'a [OriginRange]> },
+    Host(&'a HostSegment),
+}
+
+impl<'a> Simulator<'a> {
+    /// Load a program: decode its streams, map its files, check its image.
+    ///
+    /// # Errors
+    /// A program for another target, words that are no instruction, files that are not as the program says.
+    pub fn new(program: &'a Program, target: &'a Target, options: Options) -> Result<Self, SimError> {
+        // A program without a digest was written by hand and runs anywhere.
+        if program.target_digest != [0; 32] && program.target_digest != target.digest() {
+            return Err(SimError::Target {
+                program: identify(&program.target_name, &program.target_digest),
+                machine: identify(&target.name, &target.digest()),
+            });
+        }
+        if program.dram_bytes > target.dram_bytes {
+            return Err(SimError::DramSize { needed: program.dram_bytes, available: target.dram_bytes });
+        }
+        let mut segments = Vec::new();
+        for segment in &program.segments {
+            segments.push(match segment {
+                Segment::Host(host) => Loaded::Host(host),
+                Segment::Device(device) => Loaded::Device {
+                    streams: device
+                        .streams
+                        .iter()
+                        .map(|(engine, stream)| Stream::decode(*engine, &stream.words, target))
+                        .collect::<Result<_, _>>()?,
+                    origins: device.streams.values().map(|stream| stream.origins.as_slice()).collect(),
+                },
+            });
+        }
+        let files = if options.timing_only {
+            Vec::new()
+        } else {
+            program.files.iter().map(|file| open(&options.model_dir, file)).collect::<Result<_, _>>()?
+        };
+        let extents = if options.timing_only {
+            Vec::new()
+        } else {
+            let image = program.image.iter().enumerate();
+            image.map(|(index, extent)| load_extent(program, &files, index, extent)).collect::<Result<_, _>>()?
+        };
+        let memories = Memories::new(target, Dram::new(program.dram_bytes, extents));
+        Ok(Self { program, target, options, segments, files, memories })
+    }
+
+    /// Run the program once, from its first segment to its last.
+    ///
+    /// `inputs` holds a tensor for each input binding, and for each runtime scalar a tensor of one integer.
+    /// Every run starts from the program's DRAM image.
+    ///
+    /// # Errors
+    /// Inputs that the program does not take; traps; a deadlock; a run beyond the cycle limit.
+    pub fn run(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+    ) -> Result<(IndexMap<String, Tensor>, Report), SimError> {
+        let scalars = self.bind_scalars(inputs)?;
+        let values = !self.options.timing_only;
+        self.memories.dram.reset();
+        if values {
+            self.check_files()?;
+            self.bind_inputs(inputs)?;
+        }
+        let settings = Settings {
+            target: self.target,
+            tick_limit: self.options.cycle_limit.map_or(u64::MAX - 1, |cycles| {
+                cycles.saturating_mul(self.target.mxu_clock_div).min(u64::MAX - 1)
+            }),
+            scalars: &scalars,
+            values,
+        };
+        let mut counters = Counters::new(&self.program.origins, self.options.trace);
+        let (mut tick, mut host_segments) = (0, 0);
+        for (index, segment) in self.segments.iter_mut().enumerate() {
+            match segment {
+                Loaded::Device { streams, origins } => {
+                    streams.iter_mut().for_each(Stream::reset);
+                    self.memories.clear_chip(self.target);
+                    let begun = streams.iter().zip(origins.iter());
+                    counters.begin(index as u32, begun.map(|(s, o)| (s.engine, o.to_vec())).collect());
+                    let device = Device::new(&settings, streams, &mut self.memories, &mut counters, tick)?;
+                    tick = device.run()?;
+                }
+                Loaded::Host(segment) => {
+                    host_segments += 1;
+                    if values {
+                        let host = self.options.host.as_deref();
+                        run_on_host(self.program, &mut self.memories.dram, host, index, segment)?;
+                    }
+                }
+            }
+        }
+        let report = counters.report(self.target, tick, host_segments);
+        let outputs = if values { self.outputs()? } else { IndexMap::new() };
+        Ok((outputs, report))
+    }
+
+    fn bind_scalars(&self, inputs: &IndexMap<String, Tensor>) -> Result<Vec<i32>, SimError> {
+        let expected = || {
+            let tensors = self.inputs().map(|binding| binding.name.clone());
+            let scalars = self.program.scalars.iter().map(|scalar| scalar.name.clone());
+            tensors.chain(scalars).collect::<Vec<_>>().join(", ")
+        };
+        let known = |name: &String| {
+            self.inputs().any(|binding| binding.name == *name)
+                || self.program.scalars.iter().any(|scalar| scalar.name == *name)
+        };
+        if let Some(name) = inputs.keys().find(|name| !known(name)) {
+            return Err(SimError::UnknownInput { name: name.clone(), expected: expected() });
+        }
+        let mut values = Vec::new();
+        for scalar in &self.program.scalars {
+            let Some(tensor) = inputs.get(&scalar.name) else {
+                return Err(SimError::MissingInput { name: scalar.name.clone(), expected: expected() });
+            };
+            if tensor.elements() != 1 {
+                return Err(SimError::InputShape {
+                    name: scalar.name.clone(),
+                    given: tensor.shape.clone(),
+                    expected: Vec::new(),
+                });
+            }
+            let (low, high) = (i128::from(scalar.range.0), i128::from(scalar.range.1));
+            let value = bind::integer(tensor, 0);
+            if value < low || value > high {
+                return Err(SimError::InputRange { name: scalar.name.clone(), index: 0, value, low, high });
+            }
+            values.push(value as i32);
+        }
+        let missing = self.inputs().find(|binding| !inputs.contains_key(&binding.name));
+        match missing {
+            Some(binding) if !self.options.timing_only => {
+                Err(SimError::MissingInput { name: binding.name.clone(), expected: expected() })
+            }
+            _ => Ok(values),
+        }
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &'a Binding> + use<'a> {
+        self.program.bindings.iter().filter(|binding| binding.role == BindingRole::Input)
+    }
+
+    fn bind_inputs(&mut self, inputs: &IndexMap<String, Tensor>) -> Result<(), SimError> {
+        for binding in self.inputs() {
+            if let Some(tensor) = inputs.get(&binding.name) {
+                let bytes = bind::narrow(binding, tensor)?;
+                self.memories.dram.write(binding.address, &bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn outputs(&self) -> Result<IndexMap<String, Tensor>, SimError> {
+        let outputs = self.program.bindings.iter().filter(|binding| binding.role == BindingRole::Output);
+        outputs.map(|binding| Ok((binding.name.clone(), read(&self.memories.dram, binding)?))).collect()
+    }
+
+    /// A mapped file that has shrunk since it was opened would end the process when it is read.
+    fn check_files(&self) -> Result<(), SimError> {
+        for (index, file) in self.files.iter().flatten().enumerate() {
+            if !file.still_whole().unwrap_or(false) {
+                return Err(SimError::File {
+                    path: self.program.files[index].path.clone(),
+                    reason: "it was truncated after it was opened".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn identify(name: &str, digest: &[u8; 32]) -> String {
+    let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name} ({hex})")
+}
+
+/// Run a host segment on the bindings it names.
+fn run_on_host(
+    program: &Program,
+    dram: &mut Dram,
+    host: Option<&dyn HostExecutor>,
+    index: usize,
+    segment: &HostSegment,
+) -> Result<(), SimError> {
+    let failed = |reason: String| SimError::HostSegment { segment: index, reason };
+    let host = host.ok_or_else(|| failed(segment.reason.clone()))?;
+    let binding = |name: &String| {
+        let found = program.bindings.iter().find(|binding| binding.name == *name);
+        found.ok_or_else(|| failed(format!("there is no binding `{name}`")))
+    };
+    let inputs = segment
+        .inputs
+        .iter()
+        .map(|name| read(dram, binding(name)?))
+        .collect::<Result<Vec<_>, SimError>>()?;
+    let outputs = host.execute(segment, &inputs).map_err(failed)?;
+    if outputs.len() != segment.outputs.len() {
+        return Err(failed(format!("it gave {} results, not {}", outputs.len(), segment.outputs.len())));
+    }
+    for (name, tensor) in segment.outputs.iter().zip(&outputs) {
+        let binding = binding(name)?;
+        dram.write(binding.address, &bind::narrow(binding, tensor)?);
+    }
+    Ok(())
+}
+
+/// The host's tensor of a binding.
+fn read(dram: &Dram, binding: &Binding) -> Result<Tensor, SimError> {
+    let elements = binding.shape.iter().product();
+    let bytes = binding.dtype.bytes_of(elements).unwrap_or(u64::MAX);
+    if binding.address.saturating_add(bytes) > dram.size() {
+        return Err(SimError::UnwrittenOutput { name: binding.name.clone(), address: dram.size() });
+    }
+    let mut out = vec![0; bytes as usize];
+    dram.read(&mut Cursor::default(), binding.address, &mut out)
+        .map_err(|hole| SimError::UnwrittenOutput { name: binding.name.clone(), address: hole.0 })?;
+    bind::widen(binding, out)
+}
+
+/// Map a file of the program and check that it is the one.
+fn open(model_dir: &std::path::Path, file: &FileRef) -> Result<Option<FileMap>, SimError> {
+    let failed = |reason: String| SimError::File { path: file.path.clone(), reason };
+    let map = FileMap::open(&model_dir.join(&file.path)).map_err(|error| failed(error.to_string()))?;
+    if map.len() != file.size {
+        return Err(failed(format!("it has {} bytes, the program was compiled from {}", map.len(), file.size)));
+    }
+    if FileRef::digest_of(&map.bytes()) != file.digest {
+        return Err(failed("its contents are not those that the program was compiled from".into()));
+    }
+    Ok(Some(map))
+}
+
+/// An extent of the image with its bytes, checked to lie inside them and inside the memory.
+fn load_extent(
+    program: &Program,
+    files: &[Option<FileMap>],
+    index: usize,
+    extent: &ImageExtent,
+) -> Result<Extent, SimError> {
+    let failed = |reason: &str| SimError::Image { extent: index, reason: reason.into() };
+    let end_of = |start: u64, pitch: u64| {
+        let rows = pitch.checked_mul(extent.rows.saturating_sub(1))?;
+        start.checked_add(rows)?.checked_add(extent.row_bytes)
+    };
+    if extent.rows > 1 && extent.pitch < extent.row_bytes {
+        return Err(failed("its rows overlap"));
+    }
+    if end_of(extent.address, extent.pitch).is_none_or(|end| end > program.dram_bytes) {
+        return Err(failed("it leaves the program's DRAM"));
+    }
+    let (bytes, offset, pitch) = match &extent.source {
+        ImageSource::Zero => {
+            return Ok(Extent {
+                address: extent.address,
+                pitch: extent.pitch,
+                rows: extent.rows,
+                row_bytes: extent.row_bytes,
+                source: Source::Zero,
+            });
+        }
+        ImageSource::File { file, offset, pitch } => {
+            let file = files.get(*file as usize).and_then(Option::as_ref);
+            (file.ok_or_else(|| failed("it names a file that the program does not list"))?.bytes(), *offset, *pitch)
+        }
+        ImageSource::Blob { blob, offset, pitch } => {
+            let blob = program.blobs.get(*blob as usize);
+            (blob.ok_or_else(|| failed("it names a blob that the program does not carry"))?.clone(), *offset, *pitch)
+        }
+    };
+    if end_of(offset, pitch).is_none_or(|end| end > bytes.len() as u64) {
+        return Err(failed("its bytes end before it does"));
+    }
+    Ok(Extent {
+        address: extent.address,
+        pitch: extent.pitch,
+        rows: extent.rows,
+        row_bytes: extent.row_bytes,
+        source: Source::Bytes { bytes, offset, pitch },
+    })
+}

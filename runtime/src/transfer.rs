@@ -1,0 +1,284 @@
+//! The values of DMA: what each transfer moves and how it converts.
+//!
+//! Elements of one type on both sides move as they are. Otherwise floats, and integers into floats, go through
+//! f32, integers into integers through i32.
+
+use kiln_machine::isa::{AccessPattern, Dt, Imm32, Shape, View};
+use rayon::prelude::*;
+
+use crate::convert::{self, Number};
+use crate::dram::{Cursor, Dram, Unwritten};
+use crate::error::TrapKind;
+use crate::lane::{Lane, OnChip, Place};
+use crate::pattern::DramPlace;
+
+/// Bytes from which a transfer is worth spreading over threads.
+const PARALLEL_BYTES: usize = 1 << 18;
+
+/// The on-chip side of a transfer: a view and its register's value.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) reg: i64,
+}
+
+impl Side<'_> {
+    fn place(&self, chip: &OnChip, parts: u32, n: [u32; 3]) -> Result<Place, TrapKind> {
+        if parts > 256 || n.iter().any(|n| *n > 1 << 16) {
+            return Err(TrapKind::Extents(format!("no on-chip shape is {parts}:{n:?}")));
+        }
+        Ok(chip.place(self.view, self.reg, parts as usize, n)?)
+    }
+}
+
+/// An access pattern and the value added to its base.
+#[derive(Clone, Copy)]
+pub(crate) struct Pattern<'a> {
+    pub(crate) pattern: &'a AccessPattern,
+    pub(crate) reg: i64,
+}
+
+impl Pattern<'_> {
+    /// (partitions, free extents); `None` if it is empty.
+    fn shape(&self) -> Option<(u32, [u32; 3])> {
+        let [parts, n0, n1, n2] = self.pattern.size;
+        (self.pattern.elements() > 0).then_some((parts, [n0, n1, n2]))
+    }
+}
+
+/// Load `dst` from DRAM.
+pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<'_>) -> Result<(), TrapKind> {
+    let Some((parts, n)) = from.shape() else { return Ok(()) };
+    let to = dst.place(chip, parts, n)?;
+    let from = DramPlace::new(from.pattern, from.reg, dram)?;
+    let free = to.elements();
+    let whole_at_once = from.runs_over_partitions() || (1..parts).any(|p| from.splits_a_byte(p.into()));
+    let lanes = &mut chip.lanes[to.part..to.part + parts as usize];
+    if whole_at_once {
+        let size = dense_size(from.dense_dt());
+        let mut bytes = vec![0; from.elements() * size];
+        from.read(dram, &mut Cursor::default(), &mut bytes).map_err(unwritten)?;
+        for (lane, row) in lanes.iter_mut().zip(bytes.chunks(free * size)) {
+            put(lane, &to, row, from.dense_dt());
+        }
+        return Ok(());
+    }
+    let one = |part: usize, lane: &mut Lane, cursor: &mut Cursor| {
+        let row = from.row(part as i64);
+        if to.is_dense() && to.dt == from.dt {
+            row.read(dram, cursor, lane.dense_bytes_mut(&to))?;
+            lane.mark(&to);
+        } else {
+            let mut bytes = vec![0; free * dense_size(from.dense_dt())];
+            row.read(dram, cursor, &mut bytes)?;
+            put(lane, &to, &bytes, from.dense_dt());
+        }
+        Ok(())
+    };
+    if free * lanes.len() * to.element_bytes() >= PARALLEL_BYTES {
+        let outcomes: Vec<_> = lanes
+            .par_iter_mut()
+            .enumerate()
+            .with_min_len(8)
+            .map_init(Cursor::default, |cursor, (part, lane)| one(part, lane, cursor))
+            .collect();
+        outcomes.into_iter().collect::<Result<(), Unwritten>>().map_err(unwritten)
+    } else {
+        let mut cursor = Cursor::default();
+        lanes
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(part, lane)| one(part, lane, &mut cursor))
+            .map_err(unwritten)
+    }
+}
+
+/// Store `src` to DRAM.
+pub(crate) fn store(
+    chip: &OnChip,
+    dram: &mut Dram,
+    to: Pattern<'_>,
+    src: Side<'_>,
+) -> Result<(), TrapKind> {
+    let Some((parts, n)) = to.shape() else { return Ok(()) };
+    let from = src.place(chip, parts, n)?;
+    let to = DramPlace::new(to.pattern, to.reg, dram)?;
+    if to.repeats() {
+        return Err(TrapKind::Extents("two elements are stored to one address".into()));
+    }
+    let row_bytes = from.elements() * dense_size(to.dt);
+    let lanes = &chip.lanes[from.part..from.part + parts as usize];
+    if to.runs_over_partitions() {
+        let mut bytes = vec![0; row_bytes * lanes.len()];
+        for (lane, row) in lanes.iter().zip(bytes.chunks_mut(row_bytes)) {
+            take(lane, &from, row, to.dt)?;
+        }
+        return to.write(dram, &bytes);
+    }
+    let mut bytes = vec![0; row_bytes];
+    for (part, lane) in lanes.iter().enumerate() {
+        let row = to.row(part as i64);
+        if from.is_dense() && from.dt == to.dt {
+            lane.check(&from)?;
+            row.write(dram, lane.dense_bytes(&from))?;
+        } else {
+            take(lane, &from, &mut bytes, to.dt)?;
+            row.write(dram, &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// Move on chip.
+pub(crate) fn copy(chip: &mut OnChip, dst: Side<'_>, src: Side<'_>, shape: Shape) -> Result<(), TrapKind> {
+    let from = src.place(chip, shape.parts.into(), shape.n)?;
+    let to = dst.place(chip, shape.parts.into(), shape.n)?;
+    let parts = usize::from(shape.parts);
+    let same_lanes = from.part < to.part + parts && to.part < from.part + parts;
+    if from.space == to.space && same_lanes && from.span.0 < to.span.1 && to.span.0 < from.span.1 {
+        let identical = from.part == to.part && from.is_dense() && to.is_dense() && from.span == to.span;
+        if !identical {
+            return Err(TrapKind::Extents("source and destination overlap".into()));
+        }
+    }
+    let mut bytes = vec![0; from.elements() * from.element_bytes()];
+    for part in 0..parts {
+        chip.lanes[from.part + part].copy_out(&from, 0, &mut bytes)?;
+        put(&mut chip.lanes[to.part + part], &to, &bytes, from.dt);
+    }
+    Ok(())
+}
+
+/// Fill with a constant.
+pub(crate) fn fill(chip: &mut OnChip, dst: Side<'_>, shape: Shape, value: Imm32) -> Result<(), TrapKind> {
+    let to = dst.place(chip, shape.parts.into(), shape.n)?;
+    for lane in &mut chip.lanes[to.part..to.part + usize::from(shape.parts)] {
+        if to.dt.is_integer() {
+            lane.store(&to, 0, &vec![value.as_i32(); to.elements()]);
+        } else {
+            lane.store(&to, 0, &vec![value.as_f32(); to.elements()]);
+        }
+    }
+    Ok(())
+}
+
+/// Which way the rows of a gather or scatter move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Gather,
+    Scatter,
+}
+
+/// Move rows between `chip_side` and the DRAM rows that `index` names.
+///
+/// `counts` are the partitions and the rows in each.
+pub(crate) fn indexed(
+    chip: &mut OnChip,
+    dram: &mut Dram,
+    direction: Direction,
+    chip_side: Side<'_>,
+    rows: Pattern<'_>,
+    index: Side<'_>,
+    counts: (usize, u32),
+) -> Result<(), TrapKind> {
+    let (parts, n0) = counts;
+    let [count, n1, n2, _] = rows.pattern.size;
+    if n1 == 0 || n2 == 0 {
+        return Ok(());
+    }
+    let here = chip_side.place(chip, parts as u32, [n0, n1, n2])?;
+    let index = index.place(chip, parts as u32, [n0, 1, 1])?;
+    if index.dt != Dt::I32 {
+        return Err(TrapKind::ElementType { dt: index.dt });
+    }
+    let [stride, s1, s2, _] = rows.pattern.stride;
+    let table = AccessPattern { size: [count, 1, n1, n2], stride: [stride, 0, s1, s2], ..*rows.pattern };
+    let table = DramPlace::new(&table, rows.reg, dram)?;
+    let dt = table.dense_dt();
+    let mut bytes = vec![0; (n1 * n2) as usize * dense_size(dt)];
+    let mut indices = vec![0i32; n0 as usize];
+    let mut cursor = Cursor::default();
+    let row_elements = (n1 * n2) as usize;
+    for part in 0..parts {
+        chip.lanes[index.part + part].load(&index, 0, &mut indices)?;
+        for (i0, &at) in indices.iter().enumerate() {
+            if at < 0 || at as u32 >= count {
+                return Err(TrapKind::Index { index: at.into(), size: count });
+            }
+            if table.splits_a_byte(at.into()) {
+                return Err(TrapKind::ElementType { dt: table.dt });
+            }
+            let row = table.row(at.into());
+            let lane = &mut chip.lanes[here.part + part];
+            let start = i0 * row_elements;
+            if direction == Direction::Gather {
+                row.read(dram, &mut cursor, &mut bytes).map_err(unwritten)?;
+                put_from(lane, &here, start, &bytes, dt);
+            } else {
+                take_from(lane, &here, start, &mut bytes, dt)?;
+                row.write(dram, &bytes)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unwritten(hole: Unwritten) -> TrapKind {
+    TrapKind::DramUnwritten { byte: hole.0 }
+}
+
+fn dense_size(dt: Dt) -> usize {
+    dt.bytes().unwrap_or(1) as usize
+}
+
+/// All elements of `to` from dense bytes of type `dt`.
+fn put(lane: &mut Lane, to: &Place, bytes: &[u8], dt: Dt) {
+    put_from(lane, to, 0, bytes, dt);
+}
+
+fn put_from(lane: &mut Lane, to: &Place, start: usize, bytes: &[u8], dt: Dt) {
+    if to.dt == dt {
+        lane.copy_in(to, start, bytes);
+    } else if dt.is_integer() && to.dt.is_integer() {
+        lane.store(to, start, &numbers::<i32>(bytes, dt));
+    } else {
+        lane.store(to, start, &numbers::<f32>(bytes, dt));
+    }
+}
+
+/// All elements of `from` as dense bytes of type `dt`.
+fn take(lane: &Lane, from: &Place, out: &mut [u8], dt: Dt) -> Result<(), TrapKind> {
+    take_from(lane, from, 0, out, dt)
+}
+
+fn take_from(lane: &Lane, from: &Place, start: usize, out: &mut [u8], dt: Dt) -> Result<(), TrapKind> {
+    if from.dt == dt {
+        lane.copy_out(from, start, out)?;
+    } else if dt.is_integer() && from.dt.is_integer() {
+        dense::<i32>(lane, from, start, out, dt)?;
+    } else {
+        dense::<f32>(lane, from, start, out, dt)?;
+    }
+    Ok(())
+}
+
+fn numbers<N: Number>(bytes: &[u8], dt: Dt) -> Vec<N> {
+    let size = dense_size(dt);
+    let mut numbers = vec![N::default(); bytes.len() / size];
+    convert::load_run(bytes, 0, size as isize, dt, &mut numbers);
+    numbers
+}
+
+fn dense<N: Number>(
+    lane: &Lane,
+    from: &Place,
+    start: usize,
+    out: &mut [u8],
+    dt: Dt,
+) -> Result<(), TrapKind> {
+    let size = dense_size(dt);
+    let mut numbers = vec![N::default(); out.len() / size];
+    lane.load(from, start, &mut numbers)?;
+    convert::store_run(out, 0, size as isize, dt, &numbers);
+    Ok(())
+}

@@ -1,0 +1,650 @@
+//! The values of VEC.
+
+use kiln_machine::isa::{CvtMode, Dims, Dt, Imm32, RedOp, Shape, VecOp, View};
+use kiln_machine::numerics;
+
+use crate::convert::Number;
+use crate::elementwise::{CHUNK, Kept, each_chunk, each_part};
+use crate::error::TrapKind;
+use crate::kernels;
+use crate::lane::{Fault, OnChip, Place};
+
+/// An operand as the instruction gives it: the view and its register's value.
+#[derive(Clone, Copy)]
+pub(crate) struct Arg<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) reg: i64,
+}
+
+impl Arg<'_> {
+    pub(crate) fn place(&self, chip: &OnChip, shape: Shape) -> Result<Place, TrapKind> {
+        Ok(chip.place(self.view, self.reg, usize::from(shape.parts), shape.n)?)
+    }
+
+    fn is_integer(&self) -> bool {
+        self.view.dt.is_integer()
+    }
+}
+
+/// An affine function of the position: `base + cp·p + c0·i0 + c1·i1 + c2·i2`.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine {
+    pub(crate) base: i64,
+    pub(crate) part: i64,
+    pub(crate) free: [i64; 3],
+}
+
+impl Affine {
+    /// Its values at elements `start..start + out.len()` of a partition.
+    fn fill(&self, shape: Shape, part: usize, start: usize, out: &mut [i64]) {
+        let [_, n1, n2] = shape.n.map(|n| n as usize);
+        let base = self.base + self.part * part as i64;
+        let mut done = 0;
+        while done < out.len() {
+            let at = start + done;
+            let (i2, i1, i0) = (at % n2, at / n2 % n1, at / n2 / n1);
+            let run = (n2 - i2).min(out.len() - done);
+            let row = base + self.free[0] * i0 as i64 + self.free[1] * i1 as i64;
+            for (i, out) in out[done..done + run].iter_mut().enumerate() {
+                *out = row + self.free[2] * (i2 + i) as i64;
+            }
+            done += run;
+        }
+    }
+}
+
+/// `dst = a op b`.
+pub(crate) fn binary(
+    chip: &mut OnChip,
+    op: VecOp,
+    dst: Arg<'_>,
+    a: Arg<'_>,
+    b: Arg<'_>,
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    let integer = a.is_integer() && b.is_integer();
+    check_op(op, integer, a.view.dt)?;
+    let [pa, pb, to] = [a.place(chip, shape)?, b.place(chip, shape)?, dst.place(chip, shape)?];
+    if integer {
+        let op = IntegerOp { op, unsigned: is_unsigned(a.view.dt) };
+        map2(chip, shape, &to, [&pa, &pb], |a, b| op.apply(a, b))
+    } else {
+        map2(chip, shape, &to, [&pa, &pb], |a, b| kernels::binary_f32(op, a, b))
+    }
+}
+
+/// `dst = a op imm`, or `imm op a` if reversed.
+pub(crate) fn with_scalar(
+    chip: &mut OnChip,
+    op: VecOp,
+    dst: Arg<'_>,
+    a: Arg<'_>,
+    imm: Imm32,
+    reversed: bool,
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    check_op(op, a.is_integer(), a.view.dt)?;
+    let [from, to] = [a.place(chip, shape)?, dst.place(chip, shape)?];
+    if a.is_integer() {
+        let op = IntegerOp { op, unsigned: is_unsigned(a.view.dt) };
+        let scalar = [imm.as_i32(); CHUNK];
+        map1(chip, shape, &to, &from, |a| with_constant(a, &scalar, reversed, |a, b| op.apply(a, b)))
+    } else {
+        let scalar = [imm.as_f32(); CHUNK];
+        map1(chip, shape, &to, &from, |a| {
+            with_constant(a, &scalar, reversed, |a, b| kernels::binary_f32(op, a, b))
+        })
+    }
+}
+
+/// `dst = mask ≠ 0 ? a : b`.
+pub(crate) fn merge(
+    chip: &mut OnChip,
+    dst: Arg<'_>,
+    mask: Arg<'_>,
+    [a, b]: [Arg<'_>; 2],
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    let places = [mask.place(chip, shape)?, a.place(chip, shape)?, b.place(chip, shape)?];
+    let to = dst.place(chip, shape)?;
+    if a.is_integer() && b.is_integer() {
+        merge_as::<i32>(chip, shape, &to, &places)
+    } else {
+        merge_as::<f32>(chip, shape, &to, &places)
+    }
+}
+
+fn merge_as<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    to: &Place,
+    [mask, a, b]: &[Place; 3],
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[to, mask, a, b], |reach| {
+        let (mut m, mut x, mut y) = ([0.0f32; CHUNK], [N::default(); CHUNK], [N::default(); CHUNK]);
+        each_chunk(to.elements(), |start, len| {
+            let (m, x, y) = (&mut m[..len], &mut x[..len], &mut y[..len]);
+            reach.load(mask, start, m)?;
+            reach.load(a, start, x)?;
+            reach.load(b, start, y)?;
+            for ((m, x), y) in m.iter().zip(x.iter_mut()).zip(y) {
+                *x = if *m != 0.0 { *x } else { *y };
+            }
+            reach.store(to, start, x);
+            Ok::<(), Fault>(())
+        })
+    })?;
+    Ok(())
+}
+
+/// `dst = predicate ≥ 0 ? src : imm`.
+pub(crate) fn select(
+    chip: &mut OnChip,
+    dst: Arg<'_>,
+    src: Arg<'_>,
+    shape: Shape,
+    predicate: Affine,
+    imm: Imm32,
+) -> Result<(), TrapKind> {
+    let [from, to] = [src.place(chip, shape)?, dst.place(chip, shape)?];
+    if src.is_integer() {
+        select_as::<i32>(chip, shape, &to, &from, predicate, imm.as_i32())
+    } else {
+        select_as::<f32>(chip, shape, &to, &from, predicate, imm.as_f32())
+    }
+}
+
+fn select_as<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    to: &Place,
+    from: &Place,
+    predicate: Affine,
+    other: N,
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[to, from], |reach| {
+        let (mut keep, mut x) = ([0i64; CHUNK], [N::default(); CHUNK]);
+        each_chunk(to.elements(), |start, len| {
+            let (keep, x) = (&mut keep[..len], &mut x[..len]);
+            predicate.fill(shape, reach.index, start, keep);
+            reach.load(from, start, x)?;
+            for (x, keep) in x.iter_mut().zip(keep) {
+                *x = if *keep >= 0 { *x } else { other };
+            }
+            reach.store(to, start, x);
+            Ok::<(), Fault>(())
+        })
+    })?;
+    Ok(())
+}
+
+/// `dst = convert(mode, src)`.
+pub(crate) fn convert(
+    chip: &mut OnChip,
+    mode: CvtMode,
+    dst: Arg<'_>,
+    src: Arg<'_>,
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    let [from, to] = [src.place(chip, shape)?, dst.place(chip, shape)?];
+    match mode {
+        CvtMode::Cast if src.is_integer() && dst.is_integer() => {
+            map1(chip, shape, &to, &from, |_: &mut [i32]| {})
+        }
+        CvtMode::Cast => map1(chip, shape, &to, &from, |_: &mut [f32]| {}),
+        CvtMode::Round if src.is_integer() && dst.is_integer() => {
+            map1(chip, shape, &to, &from, |_: &mut [i32]| {})
+        }
+        CvtMode::Round => map1(chip, shape, &to, &from, |x: &mut [f32]| {
+            x.iter_mut().for_each(|x| *x = x.round_ties_even());
+        }),
+        CvtMode::Nonzero => map1(chip, shape, &to, &from, |x: &mut [f32]| {
+            x.iter_mut().for_each(|x| *x = f32::from(u8::from(*x != 0.0)));
+        }),
+    }
+}
+
+/// `dst = base + cp·p + Σ c·i`.
+pub(crate) fn iota(chip: &mut OnChip, dst: Arg<'_>, shape: Shape, values: Affine) -> Result<(), TrapKind> {
+    let to = dst.place(chip, shape)?;
+    each_part(chip, shape.parts.into(), &[&to], |reach| {
+        let (mut wide, mut x) = ([0i64; CHUNK], [0i32; CHUNK]);
+        each_chunk(to.elements(), |start, len| {
+            values.fill(shape, reach.index, start, &mut wide[..len]);
+            for (x, wide) in x.iter_mut().zip(&wide[..len]) {
+                *x = *wide as i32;
+            }
+            reach.store(&to, start, &x[..len]);
+            Ok::<(), Fault>(())
+        })
+    })?;
+    Ok(())
+}
+
+/// Fold the marked dims, in ascending order.
+pub(crate) fn reduce(
+    chip: &mut OnChip,
+    op: RedOp,
+    dst: Arg<'_>,
+    src: Arg<'_>,
+    shape: Shape,
+    dims: Dims,
+    continues: bool,
+) -> Result<(), TrapKind> {
+    let from = src.place(chip, shape)?;
+    let to = dst.place(chip, shape.without(dims))?;
+    let kept = Kept::new(shape.n, [0, 1, 2].map(|d| dims.has(d)));
+    if matches!(op, RedOp::Argmax | RedOp::Argmin) {
+        if continues {
+            return Err(TrapKind::Absent("argmax or argmin that continue"));
+        }
+        return if src.is_integer() {
+            arg_reduce::<i32>(chip, op == RedOp::Argmin, &to, &from, shape, kept)
+        } else {
+            arg_reduce::<f32>(chip, op == RedOp::Argmin, &to, &from, shape, kept)
+        };
+    }
+    if src.is_integer() {
+        fold_as::<i32>(chip, op, shape, &to, &from, kept, continues)
+    } else {
+        fold_as::<f32>(chip, op, shape, &to, &from, kept, continues)
+    }
+}
+
+/// What folds and sorts need of a number.
+pub(crate) trait Fold: Number + PartialOrd {
+    /// What a chain of `op` starts from.
+    fn start(op: RedOp) -> Self;
+    /// Continue a chain by the elements of a row.
+    fn fold(op: RedOp, acc: Self, row: &[Self]) -> Self;
+    /// Continue a chain in each element.
+    fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]);
+    /// Whether it is NaN.
+    fn is_nan(self) -> bool;
+}
+
+/// The arms of a reduction with its operation known, so that the loops in them have no branch.
+macro_rules! fold_number {
+    ($N:ty, $apply:path, $sum:expr, $prod:expr, $least:expr, $greatest:expr, $is_nan:expr) => {
+        impl Fold for $N {
+            fn start(op: RedOp) -> Self {
+                match op {
+                    RedOp::Sum => $sum,
+                    RedOp::Prod => $prod,
+                    RedOp::Max | RedOp::Argmax => $least,
+                    RedOp::Min | RedOp::Argmin => $greatest,
+                }
+            }
+
+            fn fold(op: RedOp, acc: Self, row: &[Self]) -> Self {
+                let chain = |apply: fn(Self, Self) -> Self| row.iter().fold(acc, |acc, x| apply(acc, *x));
+                match op {
+                    RedOp::Sum => row.iter().fold(acc, |acc, x| $apply(VecOp::Add, acc, *x)),
+                    RedOp::Prod => row.iter().fold(acc, |acc, x| $apply(VecOp::Mul, acc, *x)),
+                    RedOp::Max | RedOp::Argmax => chain(|acc, x| $apply(VecOp::Max, acc, x)),
+                    RedOp::Min | RedOp::Argmin => chain(|acc, x| $apply(VecOp::Min, acc, x)),
+                }
+            }
+
+            fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]) {
+                let pairs = acc.iter_mut().zip(row);
+                match op {
+                    RedOp::Sum => pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Add, *acc, *x)),
+                    RedOp::Prod => pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Mul, *acc, *x)),
+                    RedOp::Max | RedOp::Argmax => {
+                        pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Max, *acc, *x));
+                    }
+                    RedOp::Min | RedOp::Argmin => {
+                        pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Min, *acc, *x));
+                    }
+                }
+            }
+
+            fn is_nan(self) -> bool {
+                $is_nan(self)
+            }
+        }
+    };
+}
+fold_number!(f32, numerics::vec_f32, 0.0, 1.0, f32::NEG_INFINITY, f32::INFINITY, f32::is_nan);
+fold_number!(i32, numerics::vec_i32, 0, 1, i32::MIN, i32::MAX, |_| false);
+
+/// Chains of one partition, one for each kept element.
+pub(crate) fn fold_rows<N: Fold>(op: RedOp, kept: Kept, start: usize, values: &[N], chains: &mut [N]) {
+    kept.rows(start, values.len(), |to, range, moves| {
+        let row = &values[range];
+        if moves {
+            N::fold_each(op, &mut chains[to..to + row.len()], row);
+        } else {
+            chains[to] = N::fold(op, chains[to], row);
+        }
+    });
+}
+
+fn fold_as<N: Fold>(
+    chip: &mut OnChip,
+    op: RedOp,
+    shape: Shape,
+    to: &Place,
+    from: &Place,
+    kept: Kept,
+    continues: bool,
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[from, to], |reach| {
+        let mut chains = vec![N::start(op); kept.count()];
+        if continues {
+            reach.load(to, 0, &mut chains)?;
+        }
+        let mut x = [N::default(); CHUNK];
+        each_chunk(from.elements(), |start, len| {
+            reach.load(from, start, &mut x[..len])?;
+            fold_rows(op, kept, start, &x[..len], &mut chains);
+            Ok(())
+        })?;
+        reach.store(to, 0, &chains);
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}
+
+/// Whether `x` takes the place of `best`: the first extreme stays, NaN is the extreme of both kinds.
+fn beats<N: Fold>(smallest: bool, x: N, best: N) -> bool {
+    if best.is_nan() || x.is_nan() {
+        return x.is_nan() && !best.is_nan();
+    }
+    if smallest { x < best } else { x > best }
+}
+
+fn arg_reduce<N: Fold>(
+    chip: &mut OnChip,
+    smallest: bool,
+    to: &Place,
+    from: &Place,
+    shape: Shape,
+    kept: Kept,
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[from, to], |reach| {
+        // (best, its index, elements met) of each kept element.
+        let mut best = vec![(N::default(), 0i32, 0i32); kept.count()];
+        let mut x = [N::default(); CHUNK];
+        each_chunk(from.elements(), |start, len| {
+            reach.load(from, start, &mut x[..len])?;
+            kept.rows(start, len, |first, range, moves| {
+                for (i, x) in x[range].iter().enumerate() {
+                    let (best, at, met) = &mut best[if moves { first + i } else { first }];
+                    if *met == 0 || beats(smallest, *x, *best) {
+                        (*best, *at) = (*x, *met);
+                    }
+                    *met += 1;
+                }
+            });
+            Ok(())
+        })?;
+        let indices: Vec<i32> = best.iter().map(|(_, at, _)| *at).collect();
+        reach.store(to, 0, &indices);
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}
+
+/// Options of [`scan`].
+#[derive(Clone, Copy)]
+pub(crate) struct ScanOrder {
+    pub(crate) exclusive: bool,
+    pub(crate) reverse: bool,
+}
+
+/// Cumulate along the last dim.
+pub(crate) fn scan(
+    chip: &mut OnChip,
+    op: RedOp,
+    dst: Arg<'_>,
+    src: Arg<'_>,
+    carry: Option<Arg<'_>>,
+    shape: Shape,
+    order: ScanOrder,
+) -> Result<(), TrapKind> {
+    if matches!(op, RedOp::Argmax | RedOp::Argmin) {
+        return Err(TrapKind::Absent("cumulating argmax or argmin"));
+    }
+    let [from, to] = [src.place(chip, shape)?, dst.place(chip, shape)?];
+    let carry = carry.map(|carry| carry.place(chip, shape.without(Dims::of(&[2])))).transpose()?;
+    if src.is_integer() {
+        scan_as::<i32>(chip, op, &to, &from, carry, shape, order)
+    } else {
+        scan_as::<f32>(chip, op, &to, &from, carry, shape, order)
+    }
+}
+
+fn scan_as<N: Fold>(
+    chip: &mut OnChip,
+    op: RedOp,
+    to: &Place,
+    from: &Place,
+    carry: Option<Place>,
+    shape: Shape,
+    order: ScanOrder,
+) -> Result<(), TrapKind> {
+    let [n0, n1, n2] = shape.n.map(|n| n as usize);
+    let places: Vec<&Place> = [from, to].into_iter().chain(&carry).collect();
+    each_part(chip, shape.parts.into(), &places, |reach| {
+        let mut row = vec![N::default(); n2];
+        for index in 0..n0 * n1 {
+            let mut acc = [N::start(op)];
+            if let Some(carry) = &carry {
+                reach.load(carry, index, &mut acc)?;
+            }
+            reach.load(from, index * n2, &mut row)?;
+            let step = |x: &mut N| {
+                let next = N::fold(op, acc[0], std::slice::from_ref(x));
+                *x = if order.exclusive { acc[0] } else { next };
+                acc[0] = next;
+            };
+            if order.reverse { row.iter_mut().rev().for_each(step) } else { row.iter_mut().for_each(step) }
+            reach.store(to, index * n2, &row);
+        }
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}
+
+/// `dst[p, i0, i1, i2] = src[p, i0, i1, idx[p, i0, i1, i2]]`.
+pub(crate) fn shuffle(
+    chip: &mut OnChip,
+    [dst, src, idx]: [Arg<'_>; 3],
+    shape: Shape,
+    bound: u32,
+) -> Result<(), TrapKind> {
+    let source = Shape { n: [shape.n[0], shape.n[1], bound], ..shape };
+    let [to, from, idx] = [dst.place(chip, shape)?, src.place(chip, source)?, idx.place(chip, shape)?];
+    if !idx.dt.is_integer() {
+        return Err(TrapKind::ElementType { dt: idx.dt });
+    }
+    if src.is_integer() && dst.is_integer() {
+        shuffle_as::<i32>(chip, shape, [&to, &from, &idx], bound as usize)
+    } else {
+        shuffle_as::<f32>(chip, shape, [&to, &from, &idx], bound as usize)
+    }
+}
+
+fn shuffle_as<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    [to, from, idx]: [&Place; 3],
+    bound: usize,
+) -> Result<(), TrapKind> {
+    let [n0, n1, n2] = shape.n.map(|n| n as usize);
+    each_part(chip, shape.parts.into(), &[to, from, idx], |reach| {
+        let (mut out, mut indices) = (vec![N::default(); n2], vec![0i32; n2]);
+        for row in 0..n0 * n1 {
+            reach.load(idx, row * n2, &mut indices)?;
+            for (out, index) in out.iter_mut().zip(&indices) {
+                if *index < 0 || *index as usize >= bound {
+                    return Err(TrapKind::Index { index: (*index).into(), size: bound as u32 });
+                }
+                // Element by element: what no index names need not be written.
+                reach.load(from, row * bound + *index as usize, std::slice::from_mut(out))?;
+            }
+            reach.store(to, row * n2, &out);
+        }
+        Ok(())
+    })
+}
+
+/// The k largest or smallest of each row, sorted, with their indices.
+pub(crate) fn top_k(
+    chip: &mut OnChip,
+    [values, indices, src]: [Arg<'_>; 3],
+    shape: Shape,
+    k: u32,
+    smallest: bool,
+) -> Result<(), TrapKind> {
+    if k > shape.n[2] {
+        return Err(TrapKind::Extents(format!("the {k} first of {} elements", shape.n[2])));
+    }
+    let result = Shape { n: [shape.n[0], shape.n[1], k], ..shape };
+    let places = [values.place(chip, result)?, indices.place(chip, result)?, src.place(chip, shape)?];
+    if src.is_integer() {
+        top_k_as::<i32>(chip, shape, &places, k as usize, smallest)
+    } else {
+        top_k_as::<f32>(chip, shape, &places, k as usize, smallest)
+    }
+}
+
+fn top_k_as<N: Fold>(
+    chip: &mut OnChip,
+    shape: Shape,
+    [values, indices, src]: &[Place; 3],
+    k: usize,
+    smallest: bool,
+) -> Result<(), TrapKind> {
+    let [n0, n1, n2] = shape.n.map(|n| n as usize);
+    each_part(chip, shape.parts.into(), &[src, values, indices], |reach| {
+        let mut row = vec![N::default(); n2];
+        for index in 0..n0 * n1 {
+            reach.load(src, index * n2, &mut row)?;
+            let mut order: Vec<i32> = (0..n2 as i32).collect();
+            // Stable, so the lower index stays first among equals. NaN counts as the largest.
+            order.sort_by(|a, b| {
+                let (x, y) = (row[*a as usize], row[*b as usize]);
+                let ascending =
+                    x.partial_cmp(&y).unwrap_or_else(|| x.is_nan().cmp(&y.is_nan()));
+                if smallest { ascending } else { ascending.reverse() }
+            });
+            order.truncate(k);
+            let picked: Vec<N> = order.iter().map(|at| row[*at as usize]).collect();
+            reach.store(values, index * k, &picked);
+            reach.store(indices, index * k, &order);
+        }
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}
+
+/// One element of the first partition as a scalar register holds it.
+pub(crate) fn load_scalar(chip: &OnChip, src: Arg<'_>) -> Result<i64, TrapKind> {
+    let place = src.place(chip, Shape::new(1, [1, 1, 1]))?;
+    let mut bytes = [0; 8];
+    chip.lanes[place.part].copy_out(&place, 0, &mut bytes[..place.element_bytes()])?;
+    let unused = 64 - 8 * place.element_bytes() as u32;
+    let value = i64::from_le_bytes(bytes);
+    let signed = matches!(place.dt, Dt::I8 | Dt::I16 | Dt::I32);
+    Ok(if signed { value << unused >> unused } else { value })
+}
+
+/// The low bits of a register as one element of the first partition.
+pub(crate) fn store_scalar(chip: &mut OnChip, dst: Arg<'_>, value: i64) -> Result<(), TrapKind> {
+    let place = dst.place(chip, Shape::new(1, [1, 1, 1]))?;
+    chip.lanes[place.part].copy_in(&place, 0, &value.to_le_bytes()[..place.element_bytes()]);
+    Ok(())
+}
+
+/// Elementwise over one operand.
+fn map1<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    to: &Place,
+    from: &Place,
+    apply: impl Fn(&mut [N]) + Sync,
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[to, from], |reach| {
+        let mut x = [N::default(); CHUNK];
+        each_chunk(to.elements(), |start, len| {
+            reach.load(from, start, &mut x[..len])?;
+            apply(&mut x[..len]);
+            reach.store(to, start, &x[..len]);
+            Ok::<(), Fault>(())
+        })
+    })?;
+    Ok(())
+}
+
+/// Elementwise over two operands.
+fn map2<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    to: &Place,
+    [a, b]: [&Place; 2],
+    apply: impl Fn(&mut [N], &[N]) + Sync,
+) -> Result<(), TrapKind> {
+    each_part(chip, shape.parts.into(), &[to, a, b], |reach| {
+        let (mut x, mut y) = ([N::default(); CHUNK], [N::default(); CHUNK]);
+        each_chunk(to.elements(), |start, len| {
+            reach.load(a, start, &mut x[..len])?;
+            reach.load(b, start, &mut y[..len])?;
+            apply(&mut x[..len], &y[..len]);
+            reach.store(to, start, &x[..len]);
+            Ok::<(), Fault>(())
+        })
+    })?;
+    Ok(())
+}
+
+/// `a op scalar`, or `scalar op a` if reversed, by the operation on slices.
+fn with_constant<N: Number>(
+    a: &mut [N],
+    scalar: &[N; CHUNK],
+    reversed: bool,
+    apply: impl Fn(&mut [N], &[N]),
+) {
+    if reversed {
+        let mut left = *scalar;
+        apply(&mut left[..a.len()], a);
+        a.copy_from_slice(&left[..a.len()]);
+    } else {
+        let len = a.len();
+        apply(a, &scalar[..len]);
+    }
+}
+
+/// An operation on integers; right shifts depend on the sign of the type.
+#[derive(Clone, Copy)]
+struct IntegerOp {
+    op: VecOp,
+    unsigned: bool,
+}
+
+impl IntegerOp {
+    fn apply(self, a: &mut [i32], b: &[i32]) {
+        let pairs = a.iter_mut().zip(b);
+        match self.op {
+            VecOp::Shr if self.unsigned => pairs.for_each(|(a, b)| {
+                *a = (*a as u32).checked_shr(*b as u32).unwrap_or(0) as i32;
+            }),
+            VecOp::Add => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Add, *a, *b)),
+            VecOp::Sub => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Sub, *a, *b)),
+            VecOp::Mul => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Mul, *a, *b)),
+            op => pairs.for_each(|(a, b)| *a = numerics::vec_i32(op, *a, *b)),
+        }
+    }
+}
+
+fn is_unsigned(dt: Dt) -> bool {
+    matches!(dt, Dt::U8 | Dt::U16 | Dt::U32)
+}
+
+/// Bit operations are for integers only.
+fn check_op(op: VecOp, integer: bool, dt: Dt) -> Result<(), TrapKind> {
+    let bitwise = matches!(op, VecOp::And | VecOp::Or | VecOp::Xor | VecOp::Shl | VecOp::Shr);
+    if bitwise && !integer { Err(TrapKind::ElementType { dt }) } else { Ok(()) }
+}
