@@ -1,6 +1,7 @@
 //! The values of ACT: a function after scale and bias, with optional sums, and the lookup tables.
 
-use kiln_machine::isa::{ActFunc, Dims, RedOp, Shape};
+use kiln_machine::isa::{ActFunc, Dims, Dt, RedOp, Shape};
+use kiln_machine::numerics::act::{LUT_LEN, lut};
 
 use crate::dram::{Cursor, Dram};
 use crate::elementwise::{CHUNK, Kept, each_chunk, each_part};
@@ -10,9 +11,6 @@ use crate::lane::{Fault, OnChip, Place};
 use crate::pattern::DramPlace;
 use crate::transfer::Pattern;
 use crate::vector::{Arg, fold_rows};
-
-/// Floats of one lookup table: low end, reciprocal of the step, knots.
-const TABLE: usize = 258;
 
 /// Where the scale comes from.
 pub(crate) enum Scale<'a> {
@@ -41,49 +39,43 @@ pub(crate) struct Call<'a> {
 /// The lookup tables of ACT; the last one loaded is in use.
 #[derive(Default)]
 pub(crate) struct Tables {
-    tables: [Option<Box<[f32; TABLE]>>; 16],
+    tables: [Option<Box<[f32; LUT_LEN]>>; 16],
     current: usize,
 }
 
 impl Tables {
     /// Load a table from DRAM.
-    pub(crate) fn load(&mut self, dram: &Dram, lut: u8, from: Pattern<'_>) -> Result<(), TrapKind> {
+    pub(crate) fn load(&mut self, dram: &Dram, number: u8, from: Pattern<'_>) -> Result<(), TrapKind> {
         let place = DramPlace::new(from.pattern, from.reg, dram)?;
-        if place.elements() != TABLE || place.dt != kiln_machine::isa::Dt::F32 {
-            return Err(TrapKind::Extents(format!("a lookup table is {TABLE} f32")));
+        if place.elements() != LUT_LEN || place.dt != Dt::F32 {
+            return Err(TrapKind::Extents(format!("a lookup table is {LUT_LEN} f32")));
         }
-        let mut bytes = [0; TABLE * 4];
+        let mut bytes = [0; LUT_LEN * 4];
         place
             .read(dram, &mut Cursor::default(), &mut bytes)
             .map_err(|hole| TrapKind::DramUnwritten { byte: hole.0 })?;
-        let mut table = Box::new([0.0; TABLE]);
+        let mut table = Box::new([0.0; LUT_LEN]);
         for (value, bytes) in table.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_le_bytes(*bytes);
         }
-        self.current = usize::from(lut) % self.tables.len();
+        self.current = usize::from(number) % self.tables.len();
         self.tables[self.current] = Some(table);
         Ok(())
     }
 
-    /// The value at `x`, linear between knots and constant outside them.
-    fn look_up(&self, x: f32) -> f32 {
-        let Some(table) = &self.tables[self.current] else { return f32::NAN };
-        let [low, per_step, knots @ ..] = table.as_slice() else { return f32::NAN };
-        let at = ((x - low) * per_step).clamp(0.0, (knots.len() - 1) as f32);
-        if at.is_nan() {
-            return f32::NAN;
-        }
-        let index = (at as usize).min(knots.len() - 2);
-        let part = at - index as f32;
-        (knots[index + 1] - knots[index]).mul_add(part, knots[index])
+    /// The table in use.
+    fn current(&self) -> Option<&[f32; LUT_LEN]> {
+        self.tables[self.current].as_deref()
     }
 }
 
 /// `dst = f(round(scale·src) + bias)`, and the sums.
 pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Result<(), TrapKind> {
-    if call.func == ActFunc::Lut && tables.tables[tables.current].is_none() {
-        return Err(TrapKind::Absent("a lookup table: none was loaded"));
-    }
+    let table = match (call.func, tables.current()) {
+        (ActFunc::Lut, None) => return Err(TrapKind::Absent("a lookup table: none was loaded")),
+        (ActFunc::Lut, table) => table,
+        _ => None,
+    };
     let shape = call.shape;
     let [from, to] = [call.src.place(chip, shape)?, call.dst.place(chip, shape)?];
     let bias = call.bias.map(|bias| bias.place(chip, shape)).transpose()?;
@@ -120,10 +112,9 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
                 reach.load(bias, start, other)?;
                 x.iter_mut().zip(other.iter()).for_each(|(x, bias)| *x += bias);
             }
-            if call.func == ActFunc::Lut {
-                x.iter_mut().for_each(|x| *x = tables.look_up(*x));
-            } else {
-                kernels::activate(call.func, x);
+            match table {
+                Some(table) => x.iter_mut().for_each(|x| *x = lut(table, *x)),
+                None => kernels::activate(call.func, x),
             }
             if let Some(kept) = kept {
                 fold_rows(RedOp::Sum, kept, start, x, &mut chains);

@@ -93,8 +93,7 @@ impl Grid {
         transposed: bool,
     ) -> Result<(), TrapKind> {
         self.check(&window)?;
-        let (parts, free) =
-            if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
+        let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
         let place = chip.place(src, src_reg, parts, [1, 1, free as u32])?;
         let kind = operand_kind(src)?;
         self.packed.retain(|packed| !packed.window.overlaps(&window));
@@ -141,8 +140,7 @@ impl Grid {
         if acc.dt != result_type {
             return Err(TrapKind::ElementType { dt: acc.dt });
         }
-        let shape =
-            Product { rows: mma.m, cols: acc.elements(), depth: mma.k, accumulate: mma.continues };
+        let shape = Product { rows: mma.m, cols: acc.elements(), depth: mma.k, accumulate: mma.continues };
         if kind == Cell::Integer {
             let stationary = self.pack_integers(&window, mma.zero.0);
             self.pack_moving_integers(chip, &moving, shape, mma.zero.1)?;
@@ -207,8 +205,12 @@ impl Grid {
             if let Some(i) = cells.iter().position(|cell| *cell != kind) {
                 return Err(match cells[i] {
                     Cell::Empty => TrapKind::NoStationary { row, column: window.col + i },
-                    Cell::Float => TrapKind::Extents("a float stationary with an integer moving operand".into()),
-                    Cell::Integer => TrapKind::Extents("an integer stationary with a float moving operand".into()),
+                    Cell::Float => {
+                        TrapKind::Extents("a float stationary with an integer moving operand".into())
+                    }
+                    Cell::Integer => {
+                        TrapKind::Extents("an integer stationary with a float moving operand".into())
+                    }
                 });
             }
         }

@@ -112,8 +112,7 @@ mod tests {
     #[test]
     fn one_queue_runs_at_its_own_rate() {
         // 5 bytes in 2 ticks, DRAM far faster: 1001 bytes take ceil(1001 · 2 / 5) = 401 ticks.
-        let mut bandwidth =
-            Bandwidth::new(3, Rate { bytes: 5, ticks: 2 }, Rate { bytes: 100, ticks: 1 }, 0);
+        let mut bandwidth = Bandwidth::new(3, Rate { bytes: 5, ticks: 2 }, Rate { bytes: 100, ticks: 1 }, 0);
         bandwidth.start(1, 1001);
         assert_eq!(ends(&mut bandwidth), [(401, 1)]);
     }
@@ -122,8 +121,7 @@ mod tests {
     fn sharers_split_the_dram_evenly_and_take_over_what_is_freed() {
         // DRAM 12 bytes a tick, queues 8. Three sharers: 4 each. Queue 0 (400 bytes) ends at 100.
         // Then two sharers at 6 each: queues 1 and 2 have 600 left of 1000: 100 ticks more, both at 200.
-        let mut bandwidth =
-            Bandwidth::new(4, Rate { bytes: 8, ticks: 1 }, Rate { bytes: 12, ticks: 1 }, 0);
+        let mut bandwidth = Bandwidth::new(4, Rate { bytes: 8, ticks: 1 }, Rate { bytes: 12, ticks: 1 }, 0);
         for (queue, bytes) in [(0, 400), (1, 1000), (2, 1000)] {
             bandwidth.start(queue, bytes);
         }
@@ -133,8 +131,7 @@ mod tests {
     #[test]
     fn a_late_starter_slows_the_others_from_then_on() {
         // DRAM 10 a tick, queue 10. Alone for 10 ticks (100 of 200 bytes), then 5 each: both need 20 more.
-        let mut bandwidth =
-            Bandwidth::new(2, Rate { bytes: 10, ticks: 1 }, Rate { bytes: 10, ticks: 1 }, 0);
+        let mut bandwidth = Bandwidth::new(2, Rate { bytes: 10, ticks: 1 }, Rate { bytes: 10, ticks: 1 }, 0);
         bandwidth.start(0, 200);
         bandwidth.advance(10);
         bandwidth.start(1, 100);

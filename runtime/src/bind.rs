@@ -13,11 +13,7 @@ use crate::error::SimError;
 pub(crate) fn narrow(binding: &Binding, tensor: &Tensor) -> Result<Bytes, SimError> {
     let name = || binding.name.clone();
     if tensor.dtype != binding.host_dtype {
-        return Err(SimError::InputDtype {
-            name: name(),
-            given: tensor.dtype,
-            expected: binding.host_dtype,
-        });
+        return Err(SimError::InputDtype { name: name(), given: tensor.dtype, expected: binding.host_dtype });
     }
     if tensor.shape != binding.shape {
         return Err(SimError::InputShape {
@@ -36,14 +32,14 @@ pub(crate) fn narrow(binding: &Binding, tensor: &Tensor) -> Result<Bytes, SimErr
     let (low, high) = (i128::from(low).max(type_low), i128::from(high).min(type_high));
     let mut out = Vec::new();
     let same = tensor.dtype == binding.dtype;
-    for index in 0..tensor.elements() as usize {
+    for index in 0..tensor.elements() {
         let value = integer(tensor, index);
         if value < low || value > high {
             return Err(SimError::InputRange { name: name(), index, value, low, high });
         }
         if !same {
             let bytes = value.to_le_bytes();
-            out.extend_from_slice(&bytes[..element_bytes(binding)?]);
+            out.extend_from_slice(&bytes[..binding.dtype.size_bytes()]);
         }
     }
     Ok(if same { tensor.data.clone() } else { out.into() })
@@ -57,11 +53,14 @@ pub(crate) fn widen(binding: &Binding, bytes: Vec<u8>) -> Result<Tensor, SimErro
     if from == to || (from, to) == (DType::U8, DType::Bool) {
         return Ok(Tensor { dtype: to, ..device });
     }
-    let elements = 0..device.elements() as usize;
+    let elements = 0..device.elements();
     match (integer_range(from), integer_range(to)) {
         (Some(_), Some(_)) => {
-            let size = to.bits() as usize / 8;
-            Ok(tensor(to, elements.flat_map(|i| integer(&device, i).to_le_bytes().into_iter().take(size)).collect()))
+            let size = to.size_bytes();
+            Ok(tensor(
+                to,
+                elements.flat_map(|i| integer(&device, i).to_le_bytes().into_iter().take(size)).collect(),
+            ))
         }
         (None, None) if to == DType::F64 => {
             Ok(tensor(to, elements.flat_map(|i| device.element_f64(i).to_le_bytes()).collect()))
@@ -77,9 +76,9 @@ pub(crate) fn widen(binding: &Binding, bytes: Vec<u8>) -> Result<Tensor, SimErro
 fn floats(binding: &Binding, tensor: &Tensor) -> Result<Bytes, SimError> {
     match (tensor.dtype, binding.dtype) {
         (from, to) if from == to => Ok(tensor.data.clone()),
-        (DType::F64, DType::F32) => Ok((0..tensor.elements() as usize)
-            .flat_map(|i| (tensor.element_f64(i) as f32).to_le_bytes())
-            .collect()),
+        (DType::F64, DType::F32) => {
+            Ok((0..tensor.elements()).flat_map(|i| (tensor.element_f64(i) as f32).to_le_bytes()).collect())
+        }
         _ => Err(no_conversion(binding)),
     }
 }
@@ -88,31 +87,22 @@ fn no_conversion(binding: &Binding) -> SimError {
     SimError::Binding { name: binding.name.clone(), host: binding.host_dtype, device: binding.dtype }
 }
 
-fn element_bytes(binding: &Binding) -> Result<usize, SimError> {
-    match binding.dtype.bits() as usize / 8 {
-        0 => Err(no_conversion(binding)),
-        bytes => Ok(bytes),
-    }
-}
-
 /// Least and greatest value of an integer type.
 fn integer_range(dtype: DType) -> Option<(i128, i128)> {
-    let (bits, signed) = match dtype {
+    let signed = match dtype {
         DType::Bool => return Some((0, 1)),
-        DType::I4 | DType::I8 | DType::I16 | DType::I32 | DType::I64 => (dtype.bits(), true),
-        DType::U4 | DType::U8 | DType::U16 | DType::U32 | DType::U64 => (dtype.bits(), false),
-        DType::F32 | DType::Bf16 | DType::F16 | DType::F64 | DType::F8e4m3 | DType::F8e5m2 => return None,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => true,
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => false,
+        DType::F32 | DType::BF16 | DType::F16 | DType::F64 | DType::F8E4M3 | DType::F8E5M2 => return None,
     };
+    let bits = 8 * dtype.size_bytes();
     Some(if signed { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) })
 }
 
 /// Element `i` of a tensor of an integer type.
 pub(crate) fn integer(tensor: &Tensor, i: usize) -> i128 {
     let mut wide = [0; 8];
-    let size = tensor.dtype.bits() as usize / 8;
-    if size == 0 {
-        return tensor.element_f64(i) as i128;
-    }
+    let size = tensor.dtype.size_bytes();
     wide[..size].copy_from_slice(&tensor.data[i * size..(i + 1) * size]);
     let unused = 64 - 8 * size as u32;
     let value = i64::from_le_bytes(wide);

@@ -399,7 +399,8 @@ impl<'a> Device<'a> {
     }
 
     fn cycle_limit(&self) -> SimError {
-        let engines: Vec<String> = (0..self.streams.len()).map(|i| format!("  {}", self.standing(i))).collect();
+        let engines: Vec<String> =
+            (0..self.streams.len()).map(|i| format!("  {}", self.standing(i))).collect();
         SimError::CycleLimit {
             limit: self.settings.tick_limit / self.settings.target.mxu_clock_div,
             engines: engines.join("\n"),

@@ -26,7 +26,11 @@ pub(crate) struct Extent {
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// Row `i` is at `offset + i · pitch` of the bytes; the loader has checked that all rows lie inside.
-    Bytes { bytes: Bytes, offset: u64, pitch: u64 },
+    Bytes {
+        bytes: Bytes,
+        offset: u64,
+        pitch: u64,
+    },
     Zero,
 }
 
@@ -279,13 +283,7 @@ mod tests {
 
     #[test]
     fn only_written_pages_take_memory() {
-        let extent = Extent {
-            address: 0,
-            pitch: 0,
-            rows: 1,
-            row_bytes: 1 << 34,
-            source: Source::Zero,
-        };
+        let extent = Extent { address: 0, pitch: 0, rows: 1, row_bytes: 1 << 34, source: Source::Zero };
         let mut dram = Dram::new(1 << 34, vec![extent]);
         let mut out = [1u8; 8];
         dram.read(&mut Cursor::default(), (1 << 34) - 8, &mut out).expect("zeros");

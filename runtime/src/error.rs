@@ -13,7 +13,10 @@ use crate::lane::Fault;
 pub enum SimError {
     /// The program was compiled for another machine.
     #[error("the program is for target `{program}`, the machine is `{machine}`")]
-    #[diagnostic(code(kiln::sim::target), help("simulate it on the target it was compiled for, or compile it again"))]
+    #[diagnostic(
+        code(kiln::sim::target),
+        help("simulate it on the target it was compiled for, or compile it again")
+    )]
     Target {
         /// Name and digest of the program's target.
         program: String,
@@ -33,7 +36,10 @@ pub enum SimError {
 
     /// Bytes of the DRAM image are not where the program says.
     #[error("the DRAM image's extent {extent} cannot be read: {reason}")]
-    #[diagnostic(code(kiln::sim::image), help("the weight file changed or the program file is damaged: compile again"))]
+    #[diagnostic(
+        code(kiln::sim::image),
+        help("the weight file changed or the program file is damaged: compile again")
+    )]
     Image {
         /// Index of the extent.
         extent: usize,
@@ -53,7 +59,10 @@ pub enum SimError {
 
     /// Words that are no instruction.
     #[error("stream {engine}, word {pc}: {reason}")]
-    #[diagnostic(code(kiln::sim::illegal), help("the program file is damaged, or for a machine without this instruction"))]
+    #[diagnostic(
+        code(kiln::sim::illegal),
+        help("the program file is damaged, or for a machine without this instruction")
+    )]
     Illegal {
         /// The stream.
         engine: String,
@@ -114,19 +123,25 @@ pub enum SimError {
 
     /// An input of another shape.
     #[error("input `{name}` has shape {given:?}, the program takes {expected:?}")]
-    #[diagnostic(code(kiln::sim::input_shape), help("compile for this shape, or give a tensor of the program's shape"))]
+    #[diagnostic(
+        code(kiln::sim::input_shape),
+        help("compile for this shape, or give a tensor of the program's shape")
+    )]
     InputShape {
         /// The input.
         name: String,
         /// The shape given.
-        given: Vec<u64>,
+        given: Vec<usize>,
         /// The shape the program takes.
-        expected: Vec<u64>,
+        expected: Vec<usize>,
     },
 
     /// An element outside the range that the program was compiled for.
     #[error("input `{name}`: element {index} is {value}, outside {low}..={high}")]
-    #[diagnostic(code(kiln::sim::input_range), help("the compiler proved index arithmetic safe for this range only"))]
+    #[diagnostic(
+        code(kiln::sim::input_range),
+        help("the compiler proved index arithmetic safe for this range only")
+    )]
     InputRange {
         /// The input.
         name: String,
@@ -182,7 +197,10 @@ pub enum SimError {
 
     /// The run took longer than allowed.
     #[error("the program is still running after {limit} cycles:\n{engines}")]
-    #[diagnostic(code(kiln::sim::cycle_limit), help("raise the limit if the program is right; it may loop for ever"))]
+    #[diagnostic(
+        code(kiln::sim::cycle_limit),
+        help("raise the limit if the program is right; it may loop for ever")
+    )]
     CycleLimit {
         /// The limit in MXU cycles.
         limit: u64,
@@ -192,7 +210,10 @@ pub enum SimError {
 
     /// A host segment without anyone to execute it.
     #[error("segment {segment} runs on the host: {reason}")]
-    #[diagnostic(code(kiln::sim::host_segment), help("run it through the `kiln` library, which brings a host executor"))]
+    #[diagnostic(
+        code(kiln::sim::host_segment),
+        help("run it through the `kiln` library, which brings a host executor")
+    )]
     HostSegment {
         /// Index of the segment.
         segment: usize,

@@ -64,9 +64,7 @@ impl Memories {
                 stream.set_register(*rd, value);
                 Ok(())
             }
-            Inst::Sts { rs, dst } => {
-                vector::store_scalar(chip, arg(dst, stream), stream.register(*rs))
-            }
+            Inst::Sts { rs, dst } => vector::store_scalar(chip, arg(dst, stream), stream.register(*rs)),
 
             Inst::Dld { dst, ap, reg } | Inst::Dtr { dst, ap, reg } => {
                 transfer::load(chip, dram, side(dst, stream), pattern(stream, *ap, *reg))

@@ -71,10 +71,6 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    /// Length in elements of the packed stationary operand.
-    pub(crate) fn packed_stationary_len(&self) -> usize {
-        self.rows.div_ceil(ROWS) * ROWS * self.depth
-    }
 
     /// Length in elements of the packed moving operand.
     pub(crate) fn packed_moving_len(&self) -> usize {
@@ -266,7 +262,7 @@ fn activate_body(func: ActFunc, x: &mut [f32]) {
     macro_rules! by_func {
         ($($func:ident)*) => {
             match func {
-                $(ActFunc::$func => x.iter_mut().for_each(|x| *x = numerics::act(ActFunc::$func, *x)),)*
+                $(ActFunc::$func => x.iter_mut().for_each(|x| *x = numerics::act::act(ActFunc::$func, *x)),)*
             }
         };
     }

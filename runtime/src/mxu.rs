@@ -75,9 +75,11 @@ impl MxuTiming {
     /// The first tick from `now` in which a product may start.
     pub(crate) fn product_start(&mut self, now: u64, row: u64, rows: u64, region: &Region) -> u64 {
         let bands = self.bands_of(row, rows).iter().map(|band| band.free.max(band.loaded)).max();
-        let chain = self.draining.iter().filter(|earlier| earlier.region.overlaps(region)).map(|earlier| {
-            if earlier.region == *region { earlier.first } else { earlier.all }
-        });
+        let chain = self
+            .draining
+            .iter()
+            .filter(|earlier| earlier.region.overlaps(region))
+            .map(|earlier| if earlier.region == *region { earlier.first } else { earlier.all });
         chain.chain(bands).fold(now, u64::max)
     }
 

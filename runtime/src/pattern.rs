@@ -290,8 +290,7 @@ mod tests {
         let bytes = vec![0x21u8, 0xF3].into();
         let source = Source::Bytes { bytes, offset: 0, pitch: 0 };
         let dram = Dram::new(64, vec![Extent { address: 8, pitch: 0, rows: 1, row_bytes: 2, source }]);
-        let pattern =
-            AccessPattern { dt: Dt::I4, base: 8, size: [1, 1, 1, 4], stride: [0, 0, 0, 1] };
+        let pattern = AccessPattern { dt: Dt::I4, base: 8, size: [1, 1, 1, 4], stride: [0, 0, 0, 1] };
         let place = DramPlace::new(&pattern, 0, &dram).expect("in bounds");
         let mut out = [0; 4];
         place.read(&dram, &mut Cursor::default(), &mut out).expect("written");

@@ -112,6 +112,9 @@ mod tests {
         assert_eq!(split(10, &[1, 1, 1]), [3, 3, 4]);
         assert_eq!(split(7, &[0, 0]), [3, 4]);
         assert_eq!(split(100, &[1, 0, 3]), [25, 0, 75]);
-        assert_eq!(split(u64::MAX, &[u64::MAX, u64::MAX]).iter().map(|p| u128::from(*p)).sum::<u128>(), u128::from(u64::MAX));
+        assert_eq!(
+            split(u64::MAX, &[u64::MAX, u64::MAX]).iter().map(|p| u128::from(*p)).sum::<u128>(),
+            u128::from(u64::MAX)
+        );
     }
 }

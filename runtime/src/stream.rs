@@ -183,13 +183,7 @@ impl Stream {
     }
 
     /// Enter a loop of `count + rc` iterations, or skip it.
-    pub(crate) fn enter_loop(
-        &mut self,
-        count: u32,
-        rc: Add,
-        end: Pc,
-        steps: Steps,
-    ) -> Result<(), TrapKind> {
+    pub(crate) fn enter_loop(&mut self, count: u32, rc: Add, end: Pc, steps: Steps) -> Result<(), TrapKind> {
         let end = self.index_of(end)?;
         if !matches!(self.code[end].inst, Inst::Endl {}) || end <= self.at {
             return Err(TrapKind::Flow("the loop's end is no `endl` after it"));

@@ -94,12 +94,7 @@ pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<
 }
 
 /// Store `src` to DRAM.
-pub(crate) fn store(
-    chip: &OnChip,
-    dram: &mut Dram,
-    to: Pattern<'_>,
-    src: Side<'_>,
-) -> Result<(), TrapKind> {
+pub(crate) fn store(chip: &OnChip, dram: &mut Dram, to: Pattern<'_>, src: Side<'_>) -> Result<(), TrapKind> {
     let Some((parts, n)) = to.shape() else { return Ok(()) };
     let from = src.place(chip, parts, n)?;
     let to = DramPlace::new(to.pattern, to.reg, dram)?;
@@ -269,13 +264,7 @@ fn numbers<N: Number>(bytes: &[u8], dt: Dt) -> Vec<N> {
     numbers
 }
 
-fn dense<N: Number>(
-    lane: &Lane,
-    from: &Place,
-    start: usize,
-    out: &mut [u8],
-    dt: Dt,
-) -> Result<(), TrapKind> {
+fn dense<N: Number>(lane: &Lane, from: &Place, start: usize, out: &mut [u8], dt: Dt) -> Result<(), TrapKind> {
     let size = dense_size(dt);
     let mut numbers = vec![N::default(); out.len() / size];
     lane.load(from, start, &mut numbers)?;

@@ -66,7 +66,7 @@ pub(crate) fn binary(
     check_op(op, integer, a.view.dt)?;
     let [pa, pb, to] = [a.place(chip, shape)?, b.place(chip, shape)?, dst.place(chip, shape)?];
     if integer {
-        let op = IntegerOp { op, unsigned: is_unsigned(a.view.dt) };
+        let op = IntegerOp::new(op, a.view.dt);
         map2(chip, shape, &to, [&pa, &pb], |a, b| op.apply(a, b))
     } else {
         map2(chip, shape, &to, [&pa, &pb], |a, b| kernels::binary_f32(op, a, b))
@@ -86,7 +86,7 @@ pub(crate) fn with_scalar(
     check_op(op, a.is_integer(), a.view.dt)?;
     let [from, to] = [a.place(chip, shape)?, dst.place(chip, shape)?];
     if a.is_integer() {
-        let op = IntegerOp { op, unsigned: is_unsigned(a.view.dt) };
+        let op = IntegerOp::new(op, a.view.dt);
         let scalar = [imm.as_i32(); CHUNK];
         map1(chip, shape, &to, &from, |a| with_constant(a, &scalar, reversed, |a, b| op.apply(a, b)))
     } else {
@@ -195,6 +195,8 @@ pub(crate) fn convert(
         CvtMode::Round if src.is_integer() && dst.is_integer() => {
             map1(chip, shape, &to, &from, |_: &mut [i32]| {})
         }
+        // There is nothing to round to in a float.
+        CvtMode::Round if !dst.is_integer() => map1(chip, shape, &to, &from, |_: &mut [f32]| {}),
         CvtMode::Round => map1(chip, shape, &to, &from, |x: &mut [f32]| {
             x.iter_mut().for_each(|x| *x = x.round_ties_even());
         }),
@@ -239,9 +241,9 @@ pub(crate) fn reduce(
             return Err(TrapKind::Absent("argmax or argmin that continue"));
         }
         return if src.is_integer() {
-            arg_reduce::<i32>(chip, op == RedOp::Argmin, &to, &from, shape, kept)
+            arg_reduce::<i32>(chip, op, &to, &from, shape, kept)
         } else {
-            arg_reduce::<f32>(chip, op == RedOp::Argmin, &to, &from, shape, kept)
+            arg_reduce::<f32>(chip, op, &to, &from, shape, kept)
         };
     }
     if src.is_integer() {
@@ -252,62 +254,74 @@ pub(crate) fn reduce(
 }
 
 /// What folds and sorts need of a number.
-pub(crate) trait Fold: Number + PartialOrd {
+pub(crate) trait Fold: Number {
     /// What a chain of `op` starts from.
     fn start(op: RedOp) -> Self;
     /// Continue a chain by the elements of a row.
     fn fold(op: RedOp, acc: Self, row: &[Self]) -> Self;
     /// Continue a chain in each element.
     fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]);
-    /// Whether it is NaN.
-    fn is_nan(self) -> bool;
+    /// Whether `x` takes the place of `best` in an arg reduction.
+    fn arg_replaces(op: RedOp, best: Self, x: Self) -> bool;
+    /// The order of [`top_k`].
+    fn order(self, other: Self) -> std::cmp::Ordering;
 }
 
 /// The arms of a reduction with its operation known, so that the loops in them have no branch.
 macro_rules! fold_number {
-    ($N:ty, $apply:path, $sum:expr, $prod:expr, $least:expr, $greatest:expr, $is_nan:expr) => {
+    ($d:tt $N:ty, $start:path, $step:path, $replaces:expr, $order:expr) => {
         impl Fold for $N {
             fn start(op: RedOp) -> Self {
-                match op {
-                    RedOp::Sum => $sum,
-                    RedOp::Prod => $prod,
-                    RedOp::Max | RedOp::Argmax => $least,
-                    RedOp::Min | RedOp::Argmin => $greatest,
-                }
+                $start(op)
             }
 
             fn fold(op: RedOp, acc: Self, row: &[Self]) -> Self {
-                let chain = |apply: fn(Self, Self) -> Self| row.iter().fold(acc, |acc, x| apply(acc, *x));
-                match op {
-                    RedOp::Sum => row.iter().fold(acc, |acc, x| $apply(VecOp::Add, acc, *x)),
-                    RedOp::Prod => row.iter().fold(acc, |acc, x| $apply(VecOp::Mul, acc, *x)),
-                    RedOp::Max | RedOp::Argmax => chain(|acc, x| $apply(VecOp::Max, acc, x)),
-                    RedOp::Min | RedOp::Argmin => chain(|acc, x| $apply(VecOp::Min, acc, x)),
+                macro_rules! by_op {
+                    ($d($op:ident)*) => {
+                        match op {
+                            $d(RedOp::$op => row.iter().fold(acc, |acc, x| $step(RedOp::$op, acc, *x)),)*
+                        }
+                    };
                 }
+                by_op!(Sum Prod Max Min Argmax Argmin)
             }
 
             fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]) {
                 let pairs = acc.iter_mut().zip(row);
-                match op {
-                    RedOp::Sum => pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Add, *acc, *x)),
-                    RedOp::Prod => pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Mul, *acc, *x)),
-                    RedOp::Max | RedOp::Argmax => {
-                        pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Max, *acc, *x));
-                    }
-                    RedOp::Min | RedOp::Argmin => {
-                        pairs.for_each(|(acc, x)| *acc = $apply(VecOp::Min, *acc, *x));
-                    }
+                macro_rules! by_op {
+                    ($d($op:ident)*) => {
+                        match op {
+                            $d(RedOp::$op => pairs.for_each(|(acc, x)| *acc = $step(RedOp::$op, *acc, *x)),)*
+                        }
+                    };
                 }
+                by_op!(Sum Prod Max Min Argmax Argmin);
             }
 
-            fn is_nan(self) -> bool {
-                $is_nan(self)
+            fn arg_replaces(op: RedOp, best: Self, x: Self) -> bool {
+                $replaces(op, best, x)
+            }
+
+            fn order(self, other: Self) -> std::cmp::Ordering {
+                $order(&self, &other)
             }
         }
     };
 }
-fold_number!(f32, numerics::vec_f32, 0.0, 1.0, f32::NEG_INFINITY, f32::INFINITY, f32::is_nan);
-fold_number!(i32, numerics::vec_i32, 0, 1, i32::MIN, i32::MAX, |_| false);
+fold_number!(
+    $ f32,
+    numerics::start_f32,
+    numerics::red_f32,
+    numerics::arg_replaces_f32,
+    |a: &f32, b: &f32| numerics::topk_order(*a, *b)
+);
+fold_number!(
+    $ i32,
+    numerics::start_i32,
+    numerics::red_i32,
+    |op, best, x| if op == RedOp::Argmin { x < best } else { x > best },
+    i32::cmp
+);
 
 /// Chains of one partition, one for each kept element.
 pub(crate) fn fold_rows<N: Fold>(op: RedOp, kept: Kept, start: usize, values: &[N], chains: &mut [N]) {
@@ -347,17 +361,9 @@ fn fold_as<N: Fold>(
     Ok(())
 }
 
-/// Whether `x` takes the place of `best`: the first extreme stays, NaN is the extreme of both kinds.
-fn beats<N: Fold>(smallest: bool, x: N, best: N) -> bool {
-    if best.is_nan() || x.is_nan() {
-        return x.is_nan() && !best.is_nan();
-    }
-    if smallest { x < best } else { x > best }
-}
-
 fn arg_reduce<N: Fold>(
     chip: &mut OnChip,
-    smallest: bool,
+    op: RedOp,
     to: &Place,
     from: &Place,
     shape: Shape,
@@ -372,7 +378,7 @@ fn arg_reduce<N: Fold>(
             kept.rows(start, len, |first, range, moves| {
                 for (i, x) in x[range].iter().enumerate() {
                     let (best, at, met) = &mut best[if moves { first + i } else { first }];
-                    if *met == 0 || beats(smallest, *x, *best) {
+                    if *met == 0 || N::arg_replaces(op, *best, *x) {
                         (*best, *at) = (*x, *met);
                     }
                     *met += 1;
@@ -440,7 +446,11 @@ fn scan_as<N: Fold>(
                 *x = if order.exclusive { acc[0] } else { next };
                 acc[0] = next;
             };
-            if order.reverse { row.iter_mut().rev().for_each(step) } else { row.iter_mut().for_each(step) }
+            if order.reverse {
+                row.iter_mut().rev().for_each(step)
+            } else {
+                row.iter_mut().for_each(step)
+            }
             reach.store(to, index * n2, &row);
         }
         Ok::<(), Fault>(())
@@ -527,8 +537,7 @@ fn top_k_as<N: Fold>(
             // Stable, so the lower index stays first among equals. NaN counts as the largest.
             order.sort_by(|a, b| {
                 let (x, y) = (row[*a as usize], row[*b as usize]);
-                let ascending =
-                    x.partial_cmp(&y).unwrap_or_else(|| x.is_nan().cmp(&y.is_nan()));
+                let ascending = x.order(y);
                 if smallest { ascending } else { ascending.reverse() }
             });
             order.truncate(k);
@@ -617,7 +626,7 @@ fn with_constant<N: Number>(
     }
 }
 
-/// An operation on integers; right shifts depend on the sign of the type.
+/// An operation on integers; unsigned if the first source is u32.
 #[derive(Clone, Copy)]
 struct IntegerOp {
     op: VecOp,
@@ -625,22 +634,22 @@ struct IntegerOp {
 }
 
 impl IntegerOp {
+    fn new(op: VecOp, first: Dt) -> Self {
+        Self { op, unsigned: first == Dt::U32 }
+    }
+
     fn apply(self, a: &mut [i32], b: &[i32]) {
         let pairs = a.iter_mut().zip(b);
         match self.op {
-            VecOp::Shr if self.unsigned => pairs.for_each(|(a, b)| {
-                *a = (*a as u32).checked_shr(*b as u32).unwrap_or(0) as i32;
-            }),
+            op if self.unsigned => {
+                pairs.for_each(|(a, b)| *a = numerics::vec_u32(op, *a as u32, *b as u32) as i32);
+            }
             VecOp::Add => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Add, *a, *b)),
             VecOp::Sub => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Sub, *a, *b)),
             VecOp::Mul => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Mul, *a, *b)),
             op => pairs.for_each(|(a, b)| *a = numerics::vec_i32(op, *a, *b)),
         }
     }
-}
-
-fn is_unsigned(dt: Dt) -> bool {
-    matches!(dt, Dt::U8 | Dt::U16 | Dt::U32)
 }
 
 /// Bit operations are for integers only.
