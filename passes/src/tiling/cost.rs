@@ -1,6 +1,6 @@
 //! The cost of a plan: memory high water by liveness, engine times with exact remainders, and DRAM bytes.
 
-use super::machine::{ENGINES, Engine, Load, Machine};
+use super::machine::{Engine, Load, Machine};
 use super::plan::{Schedule, Step};
 use super::problem::{Problem, Space};
 
@@ -34,7 +34,8 @@ pub fn cost(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[
     let (spm_bytes, acc_bytes) = walk.memory(steps);
     let load = walk.time(steps);
     let steady = load.busy.iter().copied().max().unwrap_or(0);
-    let ticks = steady + walk.fill(steps);
+    // A tie-break towards less traffic: it costs energy, and other programs' time on a shared memory.
+    let ticks = steady + walk.fill(steps) + load.busy[Engine::Dram as usize] / 16;
     Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
 }
 
@@ -129,8 +130,7 @@ impl Walk<'_> {
         self.first_pass(steps, &mut once);
         let sum: u64 = once.busy.iter().sum();
         let longest = once.busy.iter().copied().max().unwrap_or(0);
-        debug_assert!(ENGINES > Engine::Dram as usize);
-        sum - longest + 2 * self.m.dma_latency_ticks
+        sum - longest + 2 * self.m.dma_latency_ticks()
     }
 
     fn first_pass(&mut self, steps: &[Step], once: &mut Load) {

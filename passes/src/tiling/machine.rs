@@ -5,6 +5,8 @@
 use super::problem::{Access, OpKind, Problem};
 use kiln_ir::nn::MapKind;
 use kiln_ir::types::DType;
+use kiln_machine::duration::{self, Transfer};
+use kiln_machine::isa::Dt;
 use kiln_machine::target::Target;
 
 /// The resources that a group keeps busy.
@@ -16,8 +18,8 @@ pub enum Engine {
     Vec,
     /// The activation engine.
     Act,
-    /// Issue of transfers, over all queues.
-    Issue,
+    /// The DMA queues together.
+    Queues,
     /// DRAM bytes.
     Dram,
 }
@@ -25,8 +27,8 @@ pub enum Engine {
 /// Number of [`Engine`]s.
 pub const ENGINES: usize = 5;
 
-/// The numbers of a target that decide a tiling.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The numbers of a target that decide a tiling. Times come from `kiln-machine`'s durations.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Partitions = array rows = array columns.
     pub partitions: u64,
@@ -34,38 +36,9 @@ pub struct Machine {
     pub spm_bytes: u64,
     /// ACC bytes of one partition.
     pub acc_bytes: u64,
-    /// 32-bit entries of one ACC bank: the longest row of one matmul instruction.
-    pub bank_entries: u64,
     /// Alignment of a buffer in its partition.
     pub align_bytes: u64,
-    /// Ticks of an MXU column for bf16; f32 takes `mxu_f32_factor` times as long.
-    pub mxu_ticks: u64,
-    /// How much slower f32 is than bf16 on the array.
-    pub mxu_f32_factor: u64,
-    /// Ticks of a VEC clock, lanes, start-up in VEC clocks.
-    pub vec_ticks: u64,
-    /// Elements a VEC clock over all partitions.
-    pub vec_lanes: u64,
-    /// Start-up of a VEC instruction in its clocks.
-    pub vec_startup: u64,
-    /// Ticks of an ACT clock.
-    pub act_ticks: u64,
-    /// Elements an ACT clock over all partitions.
-    pub act_lanes: u64,
-    /// Start-up of an ACT instruction in its clocks.
-    pub act_startup: u64,
-    /// DMA queues.
-    pub queues: u64,
-    /// Ticks to issue one transfer.
-    pub dma_issue_ticks: u64,
-    /// Ticks before the first byte of a transfer.
-    pub dma_latency_ticks: u64,
-    /// Bytes that one DRAM burst moves.
-    pub burst_bytes: u64,
-    /// DRAM rate as bytes in `dram_rate.1` ticks.
-    pub dram_rate: (u64, u64),
-    /// Entries of every on-chip free dim counter.
-    pub dims: usize,
+    target: Target,
 }
 
 /// Time by engine and bytes moved.
@@ -90,36 +63,44 @@ impl Load {
 /// Whether ACT rather than VEC computes `kind`.
 fn is_act(kind: MapKind) -> bool {
     use MapKind::*;
-    matches!(kind, Exp | Log | Sqrt | Rsqrt | Reciprocal | Tanh | Erf | Sigmoid | Sin | Cos | Softplus | Pow)
+    matches!(kind, Exp | Log | Sqrt | Rsqrt | Reciprocal | Tanh | Erf | Sigmoid | Sin | Cos | Softplus)
+}
+
+/// Free dims that one transfer or vector instruction walks.
+const FREE_DIMS: usize = 3;
+
+fn dt(dtype: DType) -> Dt {
+    match dtype {
+        DType::F16 => Dt::F16,
+        DType::BF16 => Dt::Bf16,
+        DType::I8 => Dt::I8,
+        DType::U8 | DType::Bool => Dt::U8,
+        DType::F8E4M3 => Dt::F8e4m3,
+        DType::F8E5M2 => Dt::F8e5m2,
+        _ => Dt::F32,
+    }
 }
 
 impl Machine {
     /// The numbers of `target`.
     pub fn new(target: &Target) -> Self {
-        let f32_macs = target.mxu_f32_macs_per_4_cycles.max(1);
-        let seconds = |ns: u64| ns.saturating_mul(target.base_clock_hz / 1_000_000) / 1000;
-        let rate = target.dram_bytes_per_second.min(target.dma_queue_bytes_per_second * target.dma_queues);
         Machine {
             partitions: target.partitions,
             spm_bytes: target.spm_bytes / target.partitions,
             acc_bytes: target.acc_bytes / target.partitions,
-            bank_entries: (target.acc_bytes / target.partitions / target.acc_banks / 4).max(1),
             align_bytes: 4,
-            mxu_ticks: target.mxu_clock_div,
-            mxu_f32_factor: (target.mxu_bf16_macs_per_4_cycles / f32_macs).max(1),
-            vec_ticks: target.vec_clock_div,
-            vec_lanes: target.vec_lanes,
-            vec_startup: target.vec_startup_cycles,
-            act_ticks: target.act_clock_div,
-            act_lanes: target.act_lanes,
-            act_startup: target.act_startup_cycles,
-            queues: target.dma_queues,
-            dma_issue_ticks: target.dma_issue_cycles * target.dma_clock_div,
-            dma_latency_ticks: seconds(target.dma_latency_ns),
-            burst_bytes: target.dram_burst_bytes,
-            dram_rate: (rate / 1_000_000, (target.base_clock_hz / 1_000_000).max(1)),
-            dims: 3,
+            target: target.clone(),
         }
+    }
+
+    /// Ticks before the first byte of a transfer.
+    pub fn dma_latency_ticks(&self) -> u64 {
+        duration::transfer(&self.target, Transfer { runs: 1, run_bytes: 1, chip_bytes: 1 }).latency
+    }
+
+    /// What an instruction costs beside its work: it waits for and signals others.
+    fn overhead(&self) -> u64 {
+        duration::semaphore_latency(&self.target)
     }
 
     fn chunks(&self, extent: u64) -> u64 {
@@ -169,16 +150,19 @@ impl Machine {
             free_dims += usize::from(!is_part);
         }
         let bytes = elements * size;
-        let moved = (elements / run.max(1)) * (run * size).next_multiple_of(self.burst_bytes);
+        let runs = elements / run.max(1);
         let mut issues = copies;
-        if free_dims > self.dims {
+        if free_dims > FREE_DIMS {
             let mut extents: Vec<u64> = dims.iter().filter(|d| !d.2).map(|d| d.1).collect();
             extents.sort_unstable();
-            issues *= extents[..free_dims - self.dims].iter().product::<u64>();
+            issues *= extents[..free_dims - FREE_DIMS].iter().product::<u64>();
         }
         let mut load = Load { dram_bytes: bytes, ..Load::default() };
-        load.busy[Engine::Dram as usize] = (moved * self.dram_rate.1).div_ceil(self.dram_rate.0);
-        load.busy[Engine::Issue as usize] = (issues * self.dma_issue_ticks).div_ceil(self.queues);
+        let chip_bytes = shape.iter().product::<u64>() * size;
+        let one = duration::transfer(&self.target, Transfer { runs, run_bytes: run * size, chip_bytes });
+        let issue = one.issue * issues.saturating_sub(1);
+        load.busy[Engine::Queues as usize] = (one.busy + issue).div_ceil(self.target.dma_queues);
+        load.busy[Engine::Dram as usize] = duration::dram_ticks(&self.target, one.dram_read_bytes);
         load
     }
 
@@ -188,17 +172,15 @@ impl Machine {
         all / shape[part] * self.chunks(shape[part])
     }
 
-    fn vec(&self, entries: u64, passes: u64) -> Load {
+    fn vec(&self, entries: u64, factor: u64) -> Load {
         let mut load = Load::default();
-        let clocks = self.vec_startup + (entries * self.partitions).div_ceil(self.vec_lanes);
-        load.busy[Engine::Vec as usize] = clocks * self.vec_ticks * passes;
+        load.busy[Engine::Vec as usize] = duration::vector(&self.target, entries, factor).busy + self.overhead();
         load
     }
 
     fn act(&self, entries: u64) -> Load {
         let mut load = Load::default();
-        let clocks = self.act_startup + (entries * self.partitions).div_ceil(self.act_lanes);
-        load.busy[Engine::Act as usize] = clocks * self.act_ticks;
+        load.busy[Engine::Act as usize] = duration::activation(&self.target, entries).busy + self.overhead();
         load
     }
 
@@ -213,7 +195,15 @@ impl Machine {
         match &o.kind {
             OpKind::Copy => Load::default(),
             OpKind::Map(kind) if is_act(*kind) => self.act(self.free_elements(&view(o.outs[0]), at)),
-            OpKind::Map(_) | OpKind::Cast | OpKind::Fill(_) | OpKind::Iota { .. } => {
+            OpKind::Map(kind) => {
+                let factor = match kind {
+                    MapKind::Div | MapKind::Mod | MapKind::Fmod => self.target.vec_div_factor,
+                    MapKind::Pow => self.target.vec_pow_factor,
+                    _ => 1,
+                };
+                self.vec(self.free_elements(&view(o.outs[0]), at), factor)
+            }
+            OpKind::Cast | OpKind::Fill(_) | OpKind::Iota { .. } => {
                 self.vec(self.free_elements(&view(o.outs[0]), at), 1)
             }
             OpKind::Reduce(_) | OpKind::Scan { .. } => {
@@ -226,7 +216,7 @@ impl Machine {
                 let index = o.tensors().next().map(|t| problem.tensors[t].axes()).unwrap_or_default();
                 let mut load = self.transfer(data, &view, at);
                 if !index.has(at) {
-                    load.busy[Engine::Issue as usize] *= view[at].min(self.partitions);
+                    load.busy[Engine::Queues as usize] *= view[at].min(self.partitions);
                 }
                 load
             }
@@ -254,29 +244,24 @@ impl Machine {
         let out = o.outs[0];
         let (sa, xa, oa) =
             (problem.tensors[s].axes(), problem.tensors[x].axes(), problem.tensors[out].axes());
-        let (mut chunks, mut rows, mut columns, mut grids) = (1u64, 1u64, 1u64, 1u64);
+        let (mut inner, mut chain, mut rows, mut columns, mut grids) = (1u64, 1u64, 1u64, 1u64, 1u64);
         for (axis, &extent) in shape.iter().enumerate() {
             if extent == 1 || !(sa.or(xa).has(axis)) {
                 continue;
             }
             if !oa.has(axis) {
-                let is_part = axis == part[x];
-                chunks *= if is_part { self.chunks(extent) } else { extent };
-                if is_part {
-                    rows = extent.min(self.partitions);
-                }
+                if axis == part[x] { inner = extent } else { chain *= extent }
             } else if sa.has(axis) && xa.has(axis) {
                 grids *= extent;
             } else if sa.has(axis) {
-                grids *= if axis == part[out] { self.chunks(extent) } else { extent };
+                if axis == part[out] { rows = extent } else { grids *= extent }
             } else {
                 columns *= extent;
             }
         }
-        let factor = if problem.tensors[x].dtype == DType::F32 { self.mxu_f32_factor } else { 1 };
-        let pass = (columns * factor).max(rows) + 4 * columns.div_ceil(self.bank_entries);
+        let pass = duration::mma_ticks(&self.target, inner, rows, columns, dt(problem.tensors[x].dtype));
         let mut load = Load::default();
-        load.busy[Engine::Mxu as usize] = grids * chunks * pass * self.mxu_ticks;
+        load.busy[Engine::Mxu as usize] = grids * chain * pass + self.overhead();
         load
     }
 }
