@@ -2,5 +2,6 @@
 
 pub mod group;
 pub mod kernel;
+pub mod merge;
 #[cfg(test)]
 pub(crate) mod tests;

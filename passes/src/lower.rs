@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::axes::{Graph, Kind};
 use crate::grouping::group::{self, Binding};
 use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
+use crate::grouping::merge;
 use crate::tiling::machine::Machine;
 use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
@@ -114,28 +115,52 @@ impl Memo {
     }
 }
 
-/// Values made in `ops` that something outside them reads from DRAM.
-pub fn stored_values(kernel: &Kernel, ops: &[usize]) -> BTreeSet<ValueId> {
-    let inside: BTreeSet<usize> = ops.iter().copied().collect();
+/// Which ops read each value, and which values are read in DRAM.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    ops: Vec<Vec<usize>>,
+    in_dram: BTreeSet<ValueId>,
+}
+
+impl Readers {
+    /// The readers in `kernel`.
+    pub fn new(kernel: &Kernel) -> Self {
+        let mut ops = vec![Vec::new(); kernel.values.len()];
+        let mut in_dram: BTreeSet<ValueId> =
+            (0..kernel.values.len()).filter(|&v| kernel.values[v].is_stored).collect();
+        for (o, op) in kernel.ops.iter().enumerate() {
+            if let Work::Gather { data, .. } = &op.work {
+                in_dram.insert(*data);
+            }
+            for source in &op.ins {
+                if let Source::Value(v) = source {
+                    if ops[*v].last() != Some(&o) {
+                        ops[*v].push(o);
+                    }
+                }
+            }
+        }
+        Readers { ops, in_dram }
+    }
+
+    /// Ops that read `v`, ascending.
+    pub fn of(&self, v: ValueId) -> &[usize] {
+        &self.ops[v]
+    }
+}
+
+/// The problem of `ops` (ascending) as a group; what others read is stored.
+pub fn problem_of(kernel: &Kernel, readers: &Readers, ops: &[usize]) -> (Problem, Binding) {
     let mut stored = BTreeSet::new();
     for &o in ops {
-        stored.extend(kernel.ops[o].outs.iter().filter(|&&v| kernel.values[v].is_stored));
-    }
-    for (i, op) in kernel.ops.iter().enumerate() {
-        if let Work::Gather { data, .. } = &op.work {
-            stored.insert(*data);
-        }
-        if inside.contains(&i) {
-            continue;
-        }
-        for source in &op.ins {
-            if let Source::Value(v) = source {
-                stored.insert(*v);
+        for &v in &kernel.ops[o].outs {
+            let outside = readers.of(v).iter().any(|r| ops.binary_search(r).is_err());
+            if outside || readers.in_dram.contains(&v) {
+                stored.insert(v);
             }
         }
     }
-    stored.retain(|&v| kernel.values[v].producer.is_some_and(|p| inside.contains(&p)));
-    stored
+    group::problem(kernel, ops, &stored)
 }
 
 fn origin_of(graph: &Graph, kernel: &Kernel, ops: &[usize]) -> Vec<String> {
@@ -149,13 +174,13 @@ fn origin_of(graph: &Graph, kernel: &Kernel, ops: &[usize]) -> Vec<String> {
 /// [`LowerError::DoesNotFit`] and [`LowerError::NoSchedule`].
 pub fn lower_group(
     kernel: &Kernel,
+    readers: &Readers,
     ops: &[usize],
     index: usize,
     machine: &Machine,
     memo: &mut Memo,
 ) -> Result<Grouped, LowerError> {
-    let stored = stored_values(kernel, ops);
-    let (problem, binding) = group::problem(kernel, ops, &stored);
+    let (problem, binding) = problem_of(kernel, readers, ops);
     let origin = origin_of(kernel.graph, kernel, ops);
     let solution = memo.solve(&problem, machine).map_err(|e| match e {
         NoSchedule::Illegal => LowerError::NoSchedule {
@@ -230,8 +255,16 @@ pub fn lower(module: &mut Module, target: &Target) -> Result<Lowered, LowerError
     let mut memo = Memo::default();
     let mut program = tile::Program { name: "main".into(), drams: Vec::new(), groups: Vec::new() };
     let mut lowered = Lowered::default();
-    for (index, ops) in (0..kernel.ops.len()).map(|o| vec![o]).enumerate() {
-        let group = lower_group(&kernel, &ops, index, &machine, &mut memo)?;
+    let readers = Readers::new(&kernel);
+    let merged = match merge::merge(&kernel, &readers, &machine, &mut memo) {
+        Ok(merged) => merged,
+        Err((op, _)) => {
+            lower_group(&kernel, &readers, &[op], op, &machine, &mut memo)?;
+            return Err(LowerError::Invalid("an op without a schedule".into()));
+        }
+    };
+    for (index, body) in merge::in_order(&kernel, &merged.groups).iter().enumerate() {
+        let group = lower_group(&kernel, &readers, &body.ops, index, &machine, &mut memo)?;
         program.groups.push(group.code);
         lowered.groups.push(group.report);
     }

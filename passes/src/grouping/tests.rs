@@ -1,10 +1,8 @@
 //! Groups of small programs.
 
-use std::collections::BTreeSet;
-
 use super::kernel::Kernel;
 use crate::axes::{Graph, from_nn};
-use crate::lower::{Memo, lower_group};
+use crate::lower::{Memo, Readers, lower_group};
 use crate::tiling::machine::Machine;
 use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, Port, ReduceKind, ValueId};
 use kiln_ir::{Context, DType, Module, TensorType};
@@ -32,8 +30,9 @@ pub(crate) fn graph(
 }
 
 pub(crate) fn machine(spm_bytes: u64) -> Machine {
-    let target = Target::preset("core").expect("preset");
-    Machine { spm_bytes: spm_bytes / target.partitions, ..Machine::new(&target) }
+    let mut target = Target::preset("core").expect("preset");
+    target.set("spm_bytes", &spm_bytes.to_string()).expect("a size");
+    Machine::new(&target)
 }
 
 /// softmax(q·kᵀ)·v over [h, s, d]
@@ -58,9 +57,7 @@ fn attention_is_one_legal_group() {
     let kernel = Kernel::new(&g).expect("kernel");
     let all: Vec<usize> = (0..kernel.ops.len()).collect();
     let mut memo = Memo::default();
-    let lowered = lower_group(&kernel, &all, 0, &machine(24 << 20), &mut memo).expect("lowers");
-    println!("{:#?}", lowered.solution.schedule);
-    println!("{:?} {:?}", lowered.report, lowered.solution.cost);
+    let lowered =
+        lower_group(&kernel, &Readers::new(&kernel), &all, 0, &machine(24 << 20), &mut memo).expect("lowers");
     assert_eq!(lowered.report.planned_bytes, lowered.report.compulsory_bytes);
-    let _ = BTreeSet::<u32>::new();
 }

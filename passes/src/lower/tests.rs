@@ -27,6 +27,5 @@ fn module(shapes: &[&[usize]], build: impl FnOnce(&mut FuncBuilder, &[ValueId]) 
 fn attention_lowers_and_verifies() {
     let mut m = module(&[&[2, 70, 16], &[2, 300, 16], &[2, 300, 16]], attention);
     lower(&mut m, &Target::preset("core").expect("core")).expect("lowers");
-    println!("{}", m.print());
     m.verify().expect("verifies");
 }

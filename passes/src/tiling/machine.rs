@@ -174,7 +174,8 @@ impl Machine {
 
     fn vec(&self, entries: u64, factor: u64) -> Load {
         let mut load = Load::default();
-        load.busy[Engine::Vec as usize] = duration::vector(&self.target, entries, factor).busy + self.overhead();
+        load.busy[Engine::Vec as usize] =
+            duration::vector(&self.target, entries, factor).busy + self.overhead();
         load
     }
 

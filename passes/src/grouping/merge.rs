@@ -1,0 +1,294 @@
+//! Groups by merging: from single ops, the merge that saves most time is made first, until none saves any.
+//!
+//! A merge joins a producer with a consumer, or two readers of one value. It is made only if nothing outside lies on a
+//! path between the two (the groups stay a directed acyclic graph), if no operand inside would have to go through DRAM,
+//! and if the tile solver finds the joint group faster than the two. Every group tried becomes an e-node of the
+//! e-graph, which the extraction chooses from.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use super::kernel::{Kernel, Source, ValueId, Work};
+use crate::lower::{Memo, Readers, problem_of};
+use crate::tiling::machine::Machine;
+use crate::tiling::solve::NoSchedule;
+
+/// Ops that a group holds at most; beyond, the solver's time grows and nothing is gained.
+const MAX_OPS: usize = 40;
+
+/// A set of ops that can run as one group, with its planned time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// Kernel ops, ascending.
+    pub ops: Vec<usize>,
+    /// Planned ticks.
+    pub ticks: u64,
+}
+
+/// The outcome of the merging: a partition of the ops and all bodies seen on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Merged {
+    /// Bodies by their ops.
+    pub bodies: BTreeMap<Vec<usize>, u64>,
+    /// The partition reached, in no particular order.
+    pub groups: Vec<Body>,
+}
+
+struct Merger<'a, 'g> {
+    k: &'a Kernel<'g>,
+    readers: &'a Readers,
+    machine: &'a Machine,
+    memo: &'a mut Memo,
+    /// Ops that each op needs before it.
+    before: Vec<BTreeSet<usize>>,
+    after: Vec<Vec<usize>>,
+    group_of: Vec<usize>,
+    groups: Vec<Option<Body>>,
+    seen: BTreeMap<Vec<usize>, Option<u64>>,
+    queue: BinaryHeap<(u64, std::cmp::Reverse<(usize, usize)>)>,
+}
+
+/// Merges the ops of `kernel`.
+///
+/// # Errors
+/// The op that has no schedule even alone, with the reason.
+pub fn merge(
+    kernel: &Kernel,
+    readers: &Readers,
+    machine: &Machine,
+    memo: &mut Memo,
+) -> Result<Merged, (usize, NoSchedule)> {
+    let n = kernel.ops.len();
+    let before: Vec<BTreeSet<usize>> = (0..n).map(|o| kernel.dependences(o)).collect();
+    let mut after = vec![Vec::new(); n];
+    for (o, set) in before.iter().enumerate() {
+        set.iter().for_each(|&b| after[b].push(o));
+    }
+    let mut m = Merger {
+        k: kernel,
+        readers,
+        machine,
+        memo,
+        before,
+        after,
+        group_of: (0..n).collect(),
+        groups: vec![None; n],
+        seen: BTreeMap::new(),
+        queue: BinaryHeap::new(),
+    };
+    for o in 0..n {
+        let ticks = m.cost(&[o]).map_err(|e| (o, e))?;
+        m.groups[o] = Some(Body { ops: vec![o], ticks });
+    }
+    m.join_chains();
+    for g in 0..n {
+        if m.groups[g].is_some() {
+            m.propose(g);
+        }
+    }
+    m.run();
+    let bodies = m.seen.into_iter().filter_map(|(ops, ticks)| ticks.map(|t| (ops, t))).collect();
+    Ok(Merged { bodies, groups: m.groups.into_iter().flatten().collect() })
+}
+
+fn may_join(work: &Work) -> bool {
+    !matches!(work, Work::Copy | Work::Scatter { .. } | Work::TopK { .. } | Work::Fill(_))
+}
+
+impl Merger<'_, '_> {
+    fn cost(&mut self, ops: &[usize]) -> Result<u64, NoSchedule> {
+        if let Some(Some(ticks)) = self.seen.get(ops) {
+            return Ok(*ticks);
+        }
+        let (problem, _) = problem_of(self.k, self.readers, ops);
+        let ticks = self.memo.solve(&problem, self.machine).map(|s| s.cost.ticks);
+        self.seen.insert(ops.to_vec(), ticks.as_ref().ok().copied());
+        ticks
+    }
+
+    /// An elementwise op whose only reader is elementwise over the same axes always gains by running with it.
+    fn join_chains(&mut self) {
+        for o in 0..self.k.ops.len() {
+            let op = &self.k.ops[o];
+            let is_plain = |w: &Work| matches!(w, Work::Map(_) | Work::Cast);
+            let [v] = op.outs[..] else { continue };
+            if !is_plain(&op.work) || self.k.values[v].is_stored {
+                continue;
+            }
+            let [reader] = self.readers.of(v) else { continue };
+            let next = &self.k.ops[*reader];
+            let same = |a: ValueId, b: ValueId| {
+                let axes = |v: ValueId| self.k.values[v].axes.iter().copied().collect::<BTreeSet<_>>();
+                axes(a) == axes(b)
+            };
+            if is_plain(&next.work) && next.outs.first().is_some_and(|&w| same(v, w)) {
+                let (a, b) = (self.group_of[o], self.group_of[*reader]);
+                if let Some(ops) = self.candidate(a, b) {
+                    if let Ok(ticks) = self.cost(&ops) {
+                        self.join(a, b, ops, ticks);
+                    }
+                }
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        while let Some((saving, std::cmp::Reverse((a, b)))) = self.queue.pop() {
+            let (Some(x), Some(y)) = (self.groups[a].clone(), self.groups[b].clone()) else { continue };
+            let Some(ops) = self.candidate(a, b) else { continue };
+            let Some(Some(ticks)) = self.seen.get(&ops).copied() else { continue };
+            if (x.ticks + y.ticks).checked_sub(ticks) != Some(saving) {
+                continue;
+            }
+            let into = self.join(a, b, ops, ticks);
+            self.propose(into);
+        }
+    }
+
+    fn join(&mut self, a: usize, b: usize, ops: Vec<usize>, ticks: u64) -> usize {
+        self.groups[a] = None;
+        self.groups[b] = None;
+        let into = self.groups.len();
+        ops.iter().for_each(|&o| self.group_of[o] = into);
+        self.groups.push(Some(Body { ops, ticks }));
+        into
+    }
+
+    /// Queues the merges of `group` with its neighbours that save time.
+    fn propose(&mut self, group: usize) {
+        let Some(body) = self.groups[group].clone() else { return };
+        let mut near = BTreeSet::new();
+        for &o in &body.ops {
+            let values = self.k.ops[o].ins.iter().filter_map(|s| match s {
+                Source::Value(v) => Some(*v),
+                Source::Scalar(_) => None,
+            });
+            for v in values {
+                near.extend(self.k.values[v].producer.map(|p| self.group_of[p]));
+                // Readers of one value: siblings.
+                if self.k.values[v].producer.is_some() {
+                    near.extend(self.readers.of(v).iter().map(|&r| self.group_of[r]));
+                }
+            }
+            for &v in &self.k.ops[o].outs {
+                near.extend(self.readers.of(v).iter().map(|&r| self.group_of[r]));
+            }
+        }
+        near.remove(&group);
+        for other in near {
+            let Some(ops) = self.candidate(group, other) else { continue };
+            let Some(apart) = self.groups[other].as_ref().map(|b| b.ticks + body.ticks) else { continue };
+            if let Ok(ticks) = self.cost(&ops) {
+                if ticks < apart {
+                    let pair = (group.min(other), group.max(other));
+                    self.queue.push((apart - ticks, std::cmp::Reverse(pair)));
+                }
+            }
+        }
+    }
+
+    /// The ops of two groups together, if they may be one.
+    fn candidate(&self, a: usize, b: usize) -> Option<Vec<usize>> {
+        let (x, y) = (self.groups[a].as_ref()?, self.groups[b].as_ref()?);
+        let mut ops: Vec<usize> = x.ops.iter().chain(&y.ops).copied().collect();
+        ops.sort_unstable();
+        if ops.len() > MAX_OPS || !ops.iter().all(|&o| may_join(&self.k.ops[o].work)) {
+            return None;
+        }
+        let inside: BTreeSet<usize> = ops.iter().copied().collect();
+        (reads_on_chip(self.k, &inside) && self.is_convex(&inside)).then_some(ops)
+    }
+
+    /// No path leaves the set and comes back, counting groups as wholes.
+    fn is_convex(&self, inside: &BTreeSet<usize>) -> bool {
+        let (Some(&first), Some(&last)) = (inside.first(), inside.last()) else { return true };
+        let _ = first;
+        let own: BTreeSet<usize> = inside.iter().map(|&o| self.group_of[o]).collect();
+        let mut visited = BTreeSet::new();
+        let mut stack: Vec<usize> = Vec::new();
+        let push = |o: usize, stack: &mut Vec<usize>| {
+            for &next in &self.after[o] {
+                if !inside.contains(&next) {
+                    stack.push(next);
+                }
+            }
+        };
+        inside.iter().for_each(|&o| push(o, &mut stack));
+        let lowest = inside.iter().flat_map(|&o| self.before[o].iter().copied()).min().unwrap_or(0);
+        let _ = (last, lowest);
+        while let Some(o) = stack.pop() {
+            let group = self.group_of[o];
+            if own.contains(&group) {
+                return false;
+            }
+            if !visited.insert(group) {
+                continue;
+            }
+            let Some(body) = &self.groups[group] else { continue };
+            for &member in &body.ops {
+                for &next in &self.after[member] {
+                    if inside.contains(&next) {
+                        return false;
+                    }
+                    if self.group_of[next] != group && next <= last + self.k.ops.len() {
+                        stack.push(next);
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Whether every value made inside is read inside as it stands, not through storage that is still being written.
+pub fn reads_on_chip(kernel: &Kernel, inside: &BTreeSet<usize>) -> bool {
+    let written_inside = |v: ValueId| kernel.values[v].writers.iter().any(|w| inside.contains(w));
+    inside.iter().all(|&o| {
+        let op = &kernel.ops[o];
+        let ins = op.ins.iter().all(|s| match s {
+            Source::Value(v) => {
+                kernel.values[*v].producer.is_some_and(|p| inside.contains(&p)) || !written_inside(*v)
+            }
+            Source::Scalar(_) => true,
+        });
+        let data = match &op.work {
+            Work::Gather { data, .. } => !written_inside(*data),
+            _ => true,
+        };
+        ins && data && op.after.iter().all(|a| !inside.contains(a))
+    })
+}
+
+/// The groups in an order in which each runs after what it reads.
+pub fn in_order(kernel: &Kernel, groups: &[Body]) -> Vec<Body> {
+    let mut group_of = vec![usize::MAX; kernel.ops.len()];
+    for (g, body) in groups.iter().enumerate() {
+        body.ops.iter().for_each(|&o| group_of[o] = g);
+    }
+    let needs: Vec<BTreeSet<usize>> = groups
+        .iter()
+        .enumerate()
+        .map(|(g, body)| {
+            let all = body.ops.iter().flat_map(|&o| kernel.dependences(o));
+            all.map(|o| group_of[o]).filter(|&h| h != g && h != usize::MAX).collect()
+        })
+        .collect();
+    let mut waiting: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
+    let mut readers = vec![Vec::new(); groups.len()];
+    for (g, set) in needs.iter().enumerate() {
+        set.iter().for_each(|&h| readers[h].push(g));
+    }
+    let first = |g: usize| groups[g].ops.first().copied().unwrap_or(0);
+    let mut ready: BTreeSet<(usize, usize)> =
+        (0..groups.len()).filter(|&g| waiting[g] == 0).map(|g| (first(g), g)).collect();
+    let mut order = Vec::new();
+    while let Some((_, g)) = ready.pop_first() {
+        order.push(groups[g].clone());
+        for &r in &readers[g] {
+            waiting[r] -= 1;
+            if waiting[r] == 0 {
+                ready.insert((first(r), r));
+            }
+        }
+    }
+    order
+}
