@@ -1,6 +1,11 @@
 //! Programs: what the backend emits, the file holds and the simulator runs.
 
+mod file;
+mod source;
+mod validate;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -32,7 +37,133 @@ pub struct Program {
     pub segments: Vec<Segment>,
 }
 
+/// What is wrong with a program or its file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+pub enum ProgramError {
+    /// The system refuses.
+    #[error("{path}: {message}")]
+    #[diagnostic(code(kiln::program::io))]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        message: String,
+    },
+    /// Another kind of file.
+    #[error("this is not a kiln program file")]
+    #[diagnostic(code(kiln::program::magic), help("`kiln compile model.onnx -o model.kiln` writes one"))]
+    NotAProgram,
+    /// Another version of the format.
+    #[error("this program file has format version {found}; this kiln reads version {known}")]
+    #[diagnostic(code(kiln::program::version), help("compile the model again"))]
+    Version {
+        /// In the file.
+        found: u32,
+        /// The version that can be read.
+        known: u32,
+    },
+    /// The file ends early.
+    #[error("the program file is truncated: it has {found} of {needed} bytes")]
+    #[diagnostic(code(kiln::program::truncated), help("copy it again or compile the model again"))]
+    Truncated {
+        /// Bytes that it should have.
+        needed: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// A checksum differs.
+    #[error("the program file is corrupt: checksum of the {part} differs")]
+    #[diagnostic(code(kiln::program::corrupt), help("copy it again or compile the model again"))]
+    Corrupt {
+        /// Which part.
+        part: String,
+    },
+    /// It contradicts itself.
+    #[error("the program is inconsistent: {what}")]
+    #[diagnostic(code(kiln::program::invalid))]
+    Invalid {
+        /// How.
+        what: String,
+    },
+    /// Compiled for another machine.
+    #[error("the program was compiled for target `{compiled_for}`, not for `{given}` as it is now")]
+    #[diagnostic(
+        code(kiln::program::target),
+        help("compile the model again for this target, with the same --set options")
+    )]
+    Target {
+        /// Name at compile time.
+        compiled_for: String,
+        /// Name now.
+        given: String,
+    },
+    /// More memory than the device has.
+    #[error("the program needs {needed} bytes of DRAM; the target has {available}")]
+    #[diagnostic(
+        code(kiln::program::dram),
+        help("a larger dram_bytes, a smaller model, or a narrower dtype")
+    )]
+    DoesNotFit {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// A weight file is not the one that was compiled.
+    #[error("{path} is not the file that was compiled: {what}")]
+    #[diagnostic(code(kiln::program::file), help("restore the file, or compile the model again"))]
+    FileChanged {
+        /// The file.
+        path: String,
+        /// How it differs.
+        what: String,
+    },
+}
+
+fn invalid(what: impl Into<String>) -> ProgramError {
+    ProgramError::Invalid { what: what.into() }
+}
+
 impl Program {
+    /// Reads a program file; its blobs stay mapped.
+    ///
+    /// # Errors
+    /// See [`ProgramError`]; a file is never trusted.
+    pub fn read(path: &Path) -> Result<Program, ProgramError> {
+        file::read(path)
+    }
+
+    /// Reads a program file from memory; blobs stay slices of it.
+    ///
+    /// # Errors
+    /// See [`ProgramError`].
+    pub fn from_bytes(bytes: &Bytes) -> Result<Program, ProgramError> {
+        file::from_bytes(bytes)
+    }
+
+    /// Writes a program file. The bytes depend on the program alone.
+    ///
+    /// # Errors
+    /// An inconsistent program, or the system.
+    pub fn write(&self, path: &Path) -> Result<(), ProgramError> {
+        file::write(self, path)
+    }
+
+    /// The program file as bytes.
+    ///
+    /// # Errors
+    /// An inconsistent program.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ProgramError> {
+        file::to_bytes(self)
+    }
+
+    /// The binding of that name: an input or internal one first, else an output.
+    pub fn binding(&self, name: &str) -> Option<&Binding> {
+        let named = |b: &&Binding| b.name == name;
+        let first = self.bindings.iter().find(|b| named(b) && b.role != BindingRole::Output);
+        first.or_else(|| self.bindings.iter().find(named))
+    }
+
     /// One past the last DRAM byte that bindings and image reach (saturating).
     pub fn reached_bytes(&self) -> u64 {
         let bindings = self.bindings.iter().map(|b| {
