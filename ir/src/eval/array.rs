@@ -294,7 +294,8 @@ mod tests {
 
     #[test]
     fn casts_truncate_saturate_and_wrap() {
-        let floats = |v: &[f32]| Array { dtype: DType::F32, shape: vec![v.len()], data: Data::F32(v.to_vec()) };
+        let floats =
+            |v: &[f32]| Array { dtype: DType::F32, shape: vec![v.len()], data: Data::F32(v.to_vec()) };
         let to = |x: &Array, dtype| cast(x, dtype).indices().to_vec();
         assert_eq!(to(&floats(&[1.9, -1.9, 300.0, f32::NAN]), DType::I8), [1, -1, 127, 0]);
         let ints = Array { dtype: DType::I64, shape: vec![3], data: Data::Int(vec![300, -1, 1 << 33]) };
@@ -306,7 +307,9 @@ mod tests {
     fn host_tensors_read_back() {
         for &dtype in DType::ALL {
             // 8-bit patterns that are no NaN in any dtype.
-            let data: Vec<u8> = (0..dtype.size_bytes() * 4).map(|i| if dtype == DType::Bool { 1 } else { i as u8 + 1 }).collect();
+            let data: Vec<u8> = (0..dtype.size_bytes() * 4)
+                .map(|i| if dtype == DType::Bool { 1 } else { i as u8 + 1 })
+                .collect();
             let tensor = Tensor { dtype, shape: vec![2, 2], data: Bytes::from(data) };
             assert_eq!(Array::from_tensor(&tensor).to_tensor(), tensor);
         }

@@ -16,16 +16,22 @@ pub fn map(kind: MapKind, operands: &[&Array]) -> Array {
     let (a, dtype) = (operands[0], operands[0].dtype);
     if let Some(b) = operands.get(1) {
         if kind.is_compare() {
-            return Array { dtype: DType::Bool, shape, data: Data::Int(compare(kind, dtype, &a.data, &b.data)) };
+            return Array {
+                dtype: DType::Bool,
+                shape,
+                data: Data::Int(compare(kind, dtype, &a.data, &b.data)),
+            };
         }
         let data = match (&a.data, &b.data) {
             (Data::F32(a), Data::F32(b)) => {
                 Data::F32(a.iter().zip(b).map(|(a, b)| round_f32(dtype, binary_f32(kind, *a, *b))).collect())
             }
-            (Data::F64(a), Data::F64(b)) => Data::F64(a.iter().zip(b).map(|(a, b)| binary_f64(kind, *a, *b)).collect()),
-            (Data::Int(a), Data::Int(b)) => {
-                Data::Int(a.iter().zip(b).map(|(a, b)| wrap_int(dtype, binary_int(kind, dtype, *a, *b))).collect())
+            (Data::F64(a), Data::F64(b)) => {
+                Data::F64(a.iter().zip(b).map(|(a, b)| binary_f64(kind, *a, *b)).collect())
             }
+            (Data::Int(a), Data::Int(b)) => Data::Int(
+                a.iter().zip(b).map(|(a, b)| wrap_int(dtype, binary_int(kind, dtype, *a, *b))).collect(),
+            ),
             _ => a.data.clone(),
         };
         return Array { dtype, shape, data };
@@ -60,7 +66,11 @@ fn select(mask: &[i64], a: &Data, b: &Data) -> Data {
 }
 
 fn compare(kind: MapKind, dtype: DType, a: &Data, b: &Data) -> Vec<i64> {
-    fn each<T: PartialOrd + Copy>(kind: MapKind, a: impl Iterator<Item = T>, b: impl Iterator<Item = T>) -> Vec<i64> {
+    fn each<T: PartialOrd + Copy>(
+        kind: MapKind,
+        a: impl Iterator<Item = T>,
+        b: impl Iterator<Item = T>,
+    ) -> Vec<i64> {
         let holds = |a: T, b: T| match kind {
             MapKind::Eq => a == b,
             MapKind::Ne => a != b,
@@ -94,9 +104,21 @@ macro_rules! binary_float {
                 MapKind::Mul => a * b,
                 MapKind::Div => a / b,
                 MapKind::Max if a.is_nan() || b.is_nan() => <$float>::NAN,
-                MapKind::Max => if a > b { a } else { b },
+                MapKind::Max => {
+                    if a > b {
+                        a
+                    } else {
+                        b
+                    }
+                }
                 MapKind::Min if a.is_nan() || b.is_nan() => <$float>::NAN,
-                MapKind::Min => if a < b { a } else { b },
+                MapKind::Min => {
+                    if a < b {
+                        a
+                    } else {
+                        b
+                    }
+                }
                 MapKind::Pow => $pow(a, b),
                 MapKind::Fmod => a % b,
                 MapKind::Mod => {
@@ -119,7 +141,15 @@ macro_rules! unary_float {
             match kind {
                 MapKind::Neg => -x,
                 MapKind::Abs => x.abs(),
-                MapKind::Sign => if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x },
+                MapKind::Sign => {
+                    if x > 0.0 {
+                        1.0
+                    } else if x < 0.0 {
+                        -1.0
+                    } else {
+                        x
+                    }
+                }
                 MapKind::Exp => $exp(x),
                 MapKind::Log => $log(x),
                 MapKind::Sqrt => x.sqrt(),
@@ -133,7 +163,13 @@ macro_rules! unary_float {
                 MapKind::Floor => x.floor(),
                 MapKind::Ceil => x.ceil(),
                 MapKind::Round => $rint(x),
-                MapKind::Relu => if x < 0.0 { 0.0 } else { x },
+                MapKind::Relu => {
+                    if x < 0.0 {
+                        0.0
+                    } else {
+                        x
+                    }
+                }
                 MapKind::Square => x * x,
                 // ln(1 + eˣ) without overflow: x above 0 leaves the logarithm.
                 MapKind::Softplus => $log1p($exp(-x.abs())) + if x > 0.0 { x } else { 0.0 },
@@ -142,8 +178,30 @@ macro_rules! unary_float {
         }
     };
 }
-unary_float!(unary_f32, f32, libm::expf, libm::logf, libm::tanhf, libm::erff, libm::sinf, libm::cosf, libm::log1pf, libm::rintf);
-unary_float!(unary_f64, f64, libm::exp, libm::log, libm::tanh, libm::erf, libm::sin, libm::cos, libm::log1p, libm::rint);
+unary_float!(
+    unary_f32,
+    f32,
+    libm::expf,
+    libm::logf,
+    libm::tanhf,
+    libm::erff,
+    libm::sinf,
+    libm::cosf,
+    libm::log1pf,
+    libm::rintf
+);
+unary_float!(
+    unary_f64,
+    f64,
+    libm::exp,
+    libm::log,
+    libm::tanh,
+    libm::erf,
+    libm::sin,
+    libm::cos,
+    libm::log1p,
+    libm::rint
+);
 
 /// One elementwise op on two integers before wrapping. Division truncates; a division by zero gives 0, and 0 its
 /// remainder.
@@ -185,7 +243,13 @@ fn power(a: i64, b: i64) -> i64 {
     if b < 0 {
         return match a {
             1 => 1,
-            -1 => if b % 2 == 0 { 1 } else { -1 },
+            -1 => {
+                if b % 2 == 0 {
+                    1
+                } else {
+                    -1
+                }
+            }
             _ => 0,
         };
     }
@@ -232,7 +296,10 @@ mod tests {
 
     #[test]
     fn max_keeps_nan_and_round_goes_to_even() {
-        assert!(binary_f32(MapKind::Max, f32::NAN, 1.0).is_nan() && binary_f32(MapKind::Min, 1.0, f32::NAN).is_nan());
+        assert!(
+            binary_f32(MapKind::Max, f32::NAN, 1.0).is_nan()
+                && binary_f32(MapKind::Min, 1.0, f32::NAN).is_nan()
+        );
         assert_eq!((unary_f32(MapKind::Round, 2.5), unary_f32(MapKind::Round, -3.5)), (2.0, -4.0));
         assert_eq!(unary_f32(MapKind::Softplus, 200.0), 200.0);
     }

@@ -32,12 +32,18 @@ impl Files for NoFiles {
 pub fn eval(func: &Func, inputs: &[Tensor], files: &dyn Files) -> Result<Vec<Tensor>> {
     let mut values: Vec<Option<Array>> = vec![None; func.value_count()];
     if inputs.len() != func.args.len() {
-        return Err(IrError::eval(&func.name, format!("takes {} inputs, not {}", func.args.len(), inputs.len())));
+        return Err(IrError::eval(
+            &func.name,
+            format!("takes {} inputs, not {}", func.args.len(), inputs.len()),
+        ));
     }
     for ((value, port), tensor) in func.arg_values().zip(&func.args).zip(inputs) {
         let (want, got) = (func.ty(value), TensorType::new(tensor.dtype, tensor.shape.clone()));
         if *want != got {
-            return Err(IrError::eval(&func.name, format!("the input {} is a {got}, not a {want}", port.name)));
+            return Err(IrError::eval(
+                &func.name,
+                format!("the input {} is a {got}, not a {want}", port.name),
+            ));
         }
         values[value.index()] = Some(Array::from_tensor(tensor));
     }
@@ -218,14 +224,27 @@ fn contract(a: &Array, b: &Array, dims: &ContractDims, ty: &TensorType) -> Array
     let data = match (&a.data, &b.data) {
         (Data::F32(a), Data::F32(b)) => {
             let products = (0..batch).map(batches).flat_map(|(at, bt)| fma::product(&a[at], &b[bt], m, k, n));
-            return cast(&Array { dtype: DType::F32, shape: ty.shape.clone(), data: Data::F32(products.collect()) }, ty.dtype);
+            return cast(
+                &Array { dtype: DType::F32, shape: ty.shape.clone(), data: Data::F32(products.collect()) },
+                ty.dtype,
+            );
         }
         (Data::F64(a), Data::F64(b)) => Data::F64(
-            (0..batch).map(batches).flat_map(|(at, bt)| chain(&a[at], &b[bt], m, k, n, 0.0, f64::mul_add)).collect(),
+            (0..batch)
+                .map(batches)
+                .flat_map(|(at, bt)| chain(&a[at], &b[bt], m, k, n, 0.0, f64::mul_add))
+                .collect(),
         ),
         (Data::Int(a), Data::Int(b)) => {
-            let step = |a: i64, b: i64, acc: i64| i64::from((acc as i32).wrapping_add((a as i32).wrapping_mul(b as i32)));
-            Data::Int((0..batch).map(batches).flat_map(|(at, bt)| chain(&a[at], &b[bt], m, k, n, 0, step)).collect())
+            let step = |a: i64, b: i64, acc: i64| {
+                i64::from((acc as i32).wrapping_add((a as i32).wrapping_mul(b as i32)))
+            };
+            Data::Int(
+                (0..batch)
+                    .map(batches)
+                    .flat_map(|(at, bt)| chain(&a[at], &b[bt], m, k, n, 0, step))
+                    .collect(),
+            )
         }
         _ => Data::Int(Vec::new()),
     };
@@ -233,7 +252,15 @@ fn contract(a: &Array, b: &Array, dims: &ContractDims, ty: &TensorType) -> Array
     cast(&Array { dtype, shape: ty.shape.clone(), data }, ty.dtype)
 }
 
-fn chain<T: Copy>(a: &[T], b: &[T], m: usize, k: usize, n: usize, zero: T, step: impl Fn(T, T, T) -> T) -> Vec<T> {
+fn chain<T: Copy>(
+    a: &[T],
+    b: &[T],
+    m: usize,
+    k: usize,
+    n: usize,
+    zero: T,
+    step: impl Fn(T, T, T) -> T,
+) -> Vec<T> {
     let mut c = vec![zero; m * n];
     for i in 0..m {
         for l in 0..k {
@@ -281,9 +308,13 @@ fn reduce(kind: ReduceKind, x: &Array, axes: &[usize], ty: &TensorType) -> Array
     }
     let unsigned = x.dtype == DType::U64;
     let data = match &x.data {
-        Data::F32(v) => Data::F32((0..count).map(|i| round_f32(ty.dtype, fold_f32(kind, &v[row(i)]))).collect()),
+        Data::F32(v) => {
+            Data::F32((0..count).map(|i| round_f32(ty.dtype, fold_f32(kind, &v[row(i)]))).collect())
+        }
         Data::F64(v) => Data::F64((0..count).map(|i| fold_f64(kind, &v[row(i)])).collect()),
-        Data::Int(v) => Data::Int((0..count).map(|i| wrap_int(ty.dtype, fold_int(kind, &v[row(i)], unsigned))).collect()),
+        Data::Int(v) => {
+            Data::Int((0..count).map(|i| wrap_int(ty.dtype, fold_int(kind, &v[row(i)], unsigned))).collect())
+        }
     };
     Array { dtype: ty.dtype, shape: ty.shape.clone(), data }
 }
@@ -301,8 +332,20 @@ macro_rules! fold_float {
                 ReduceKind::Sum => acc + x,
                 ReduceKind::Prod => acc * x,
                 _ if acc.is_nan() || x.is_nan() => <$float>::NAN,
-                ReduceKind::Max => if *x > acc { *x } else { acc },
-                _ => if *x < acc { *x } else { acc },
+                ReduceKind::Max => {
+                    if *x > acc {
+                        *x
+                    } else {
+                        acc
+                    }
+                }
+                _ => {
+                    if *x < acc {
+                        *x
+                    } else {
+                        acc
+                    }
+                }
             })
         }
     };
@@ -322,26 +365,38 @@ fn fold_int(kind: ReduceKind, row: &[i64], unsigned: bool) -> i64 {
 }
 
 fn in_range(index: i64, extent: usize) -> std::result::Result<usize, String> {
-    usize::try_from(index).ok().filter(|i| *i < extent).ok_or_else(|| format!("the index {index} lies outside 0..{extent}"))
+    usize::try_from(index)
+        .ok()
+        .filter(|i| *i < extent)
+        .ok_or_else(|| format!("the index {index} lies outside 0..{extent}"))
 }
 
 fn gather(x: &Array, indices: &Array, axis: usize, ty: &TensorType) -> std::result::Result<Array, String> {
     let step = strides(&x.shape);
     let rank = indices.shape.len();
     let index_step = strides(&indices.shape);
-    let rows: Vec<usize> =
-        indices.indices().iter().map(|i| in_range(*i, x.shape[axis])).collect::<std::result::Result<_, _>>()?;
+    let rows: Vec<usize> = indices
+        .indices()
+        .iter()
+        .map(|i| in_range(*i, x.shape[axis]))
+        .collect::<std::result::Result<_, _>>()?;
     let mut at = Vec::with_capacity(ty.elements());
     for_each_index(&ty.shape, |index| {
         let row: isize = index[axis..axis + rank].iter().zip(&index_step).map(|(i, s)| *i as isize * s).sum();
         let before: usize = index[..axis].iter().zip(&step).map(|(i, s)| i * *s as usize).sum();
-        let after: usize = index[axis + rank..].iter().zip(&step[axis + 1..]).map(|(i, s)| i * *s as usize).sum();
+        let after: usize =
+            index[axis + rank..].iter().zip(&step[axis + 1..]).map(|(i, s)| i * *s as usize).sum();
         at.push(before + rows[row as usize] * step[axis] as usize + after);
     });
     Ok(x.picked(&ty.shape, &at))
 }
 
-fn gather_elements(x: &Array, indices: &Array, axis: usize, ty: &TensorType) -> std::result::Result<Array, String> {
+fn gather_elements(
+    x: &Array,
+    indices: &Array,
+    axis: usize,
+    ty: &TensorType,
+) -> std::result::Result<Array, String> {
     Ok(x.picked(&ty.shape, &element_places(&x.shape, indices, axis)?))
 }
 
@@ -363,7 +418,11 @@ fn element_places(shape: &[usize], indices: &Array, axis: usize) -> std::result:
 }
 
 /// For each tuple of indices (the last axis of `indices`): the offset of the slice of an array of `shape` it names.
-fn tuple_offsets(shape: &[usize], indices: &Array, batch_dims: usize) -> std::result::Result<Vec<usize>, String> {
+fn tuple_offsets(
+    shape: &[usize],
+    indices: &Array,
+    batch_dims: usize,
+) -> std::result::Result<Vec<usize>, String> {
     let step = strides(shape);
     let depth = indices.shape.last().copied().unwrap_or(1);
     let tuples = &indices.shape[..indices.shape.len().saturating_sub(1)];
@@ -386,7 +445,12 @@ fn tuple_offsets(shape: &[usize], indices: &Array, batch_dims: usize) -> std::re
     fault.map_or(Ok(offsets), Err)
 }
 
-fn gather_nd(x: &Array, indices: &Array, batch_dims: usize, ty: &TensorType) -> std::result::Result<Array, String> {
+fn gather_nd(
+    x: &Array,
+    indices: &Array,
+    batch_dims: usize,
+    ty: &TensorType,
+) -> std::result::Result<Array, String> {
     let depth = indices.shape.last().copied().unwrap_or(1);
     let slice: usize = x.shape[batch_dims + depth..].iter().product();
     let at: Vec<usize> =
@@ -398,11 +462,16 @@ fn scatter_nd(operands: &[&Array], reduction: ScatterReduction) -> std::result::
     let (x, indices, updates) = (operands[0], operands[1], operands[2]);
     let depth = indices.shape.last().copied().unwrap_or(1);
     let slice: usize = x.shape[depth..].iter().product();
-    let at: Vec<usize> = tuple_offsets(&x.shape, indices, 0)?.into_iter().flat_map(|o| o..o + slice).collect();
+    let at: Vec<usize> =
+        tuple_offsets(&x.shape, indices, 0)?.into_iter().flat_map(|o| o..o + slice).collect();
     Ok(scattered(x, &at, updates, reduction))
 }
 
-fn scatter_elements(operands: &[&Array], axis: usize, reduction: ScatterReduction) -> std::result::Result<Array, String> {
+fn scatter_elements(
+    operands: &[&Array],
+    axis: usize,
+    reduction: ScatterReduction,
+) -> std::result::Result<Array, String> {
     let (x, indices, updates) = (operands[0], operands[1], operands[2]);
     Ok(scattered(x, &element_places(&x.shape, indices, axis)?, updates, reduction))
 }
@@ -425,13 +494,17 @@ fn scattered(x: &Array, at: &[usize], updates: &Array, reduction: ScatterReducti
     let dtype = x.dtype;
     match (&mut result.data, &updates.data) {
         (Data::F32(to), Data::F32(from)) => {
-            at.iter().zip(from).for_each(|(i, x)| to[*i] = round_f32(dtype, map::binary_f32(kind, to[*i], *x)));
+            at.iter()
+                .zip(from)
+                .for_each(|(i, x)| to[*i] = round_f32(dtype, map::binary_f32(kind, to[*i], *x)));
         }
         (Data::F64(to), Data::F64(from)) => {
             at.iter().zip(from).for_each(|(i, x)| to[*i] = map::binary_f64(kind, to[*i], *x));
         }
         (Data::Int(to), Data::Int(from)) => {
-            at.iter().zip(from).for_each(|(i, x)| to[*i] = wrap_int(dtype, map::binary_int(kind, dtype, to[*i], *x)));
+            at.iter()
+                .zip(from)
+                .for_each(|(i, x)| to[*i] = wrap_int(dtype, map::binary_int(kind, dtype, to[*i], *x)));
         }
         _ => {}
     }
@@ -486,12 +559,28 @@ fn scan(x: &Array, kind: ScanKind, axis: usize, exclusive: bool, reverse: bool) 
     };
     let (dtype, unsigned) = (x.dtype, x.dtype == DType::U64);
     let data = match &x.data {
-        Data::F32(v) => Data::F32(run(v, &lines, how, fold_f32(reduce, &[]), |a, b| fold_f32_step(reduce, a, b), |a| round_f32(dtype, a))),
-        Data::F64(v) => Data::F64(run(v, &lines, how, fold_f64(reduce, &[]), |a, b| fold_f64_step(reduce, a, b), |a| a)),
+        Data::F32(v) => Data::F32(run(
+            v,
+            &lines,
+            how,
+            fold_f32(reduce, &[]),
+            |a, b| fold_f32_step(reduce, a, b),
+            |a| round_f32(dtype, a),
+        )),
+        Data::F64(v) => {
+            Data::F64(run(v, &lines, how, fold_f64(reduce, &[]), |a, b| fold_f64_step(reduce, a, b), |a| a))
+        }
         Data::Int(v) => {
             let start = wrap_int(dtype, fold_int(reduce, &[], unsigned));
             let start = if kind == ScanKind::Max { least_int(dtype) } else { start };
-            Data::Int(run(v, &lines, how, start, |a, b| wrap_int(dtype, fold_int(reduce, &[a, b], unsigned)), |a| a))
+            Data::Int(run(
+                v,
+                &lines,
+                how,
+                start,
+                |a, b| wrap_int(dtype, fold_int(reduce, &[a, b], unsigned)),
+                |a| a,
+            ))
         }
     };
     Array { dtype, shape: x.shape.clone(), data }
@@ -525,7 +614,12 @@ fn least_int(dtype: DType) -> i64 {
 
 /// The `k` greatest (least) along an axis in order, the lower index first among equals; NaN counts as greatest.
 fn topk(x: &Array, k: usize, axis: usize, largest: bool, types: &[&TensorType]) -> Vec<Array> {
-    fn order<T: Copy>(v: &[T], line: &[usize], largest: bool, less: impl Fn(T, T) -> std::cmp::Ordering) -> Vec<usize> {
+    fn order<T: Copy>(
+        v: &[T],
+        line: &[usize],
+        largest: bool,
+        less: impl Fn(T, T) -> std::cmp::Ordering,
+    ) -> Vec<usize> {
         let mut by: Vec<usize> = (0..line.len()).collect();
         // A stable sort keeps the lower index first.
         by.sort_by(|a, b| {
@@ -578,11 +672,13 @@ fn conv(x: &Array, w: &Array, kind: &OpKind, ty: &TensorType) -> Array {
             let mut at = out[0] as isize * x_step[0] + channel as isize * x_step[1];
             let mut inside = true;
             for d in 0..spatial {
-                let place = (out[d + 2] * steps[d] + tap[d + 1] * dilations[d]) as isize - pads_low[d] as isize;
+                let place =
+                    (out[d + 2] * steps[d] + tap[d + 1] * dilations[d]) as isize - pads_low[d] as isize;
                 inside &= place >= 0 && place < x.shape[d + 2] as isize;
                 at += place * x_step[d + 2];
             }
-            let weight = out[1] as isize * w_step[0] + tap.iter().zip(&w_step[1..]).map(|(t, s)| *t as isize * s).sum::<isize>();
+            let weight = out[1] as isize * w_step[0]
+                + tap.iter().zip(&w_step[1..]).map(|(t, s)| *t as isize * s).sum::<isize>();
             match (&x.data, &w.data) {
                 (Data::F32(x), Data::F32(w)) => {
                     let value = if inside { x[at as usize] } else { 0.0 };
@@ -617,8 +713,10 @@ mod tests {
         build: impl FnOnce(&mut FuncBuilder, &[ValueId]) -> Result<Vec<ValueId>>,
     ) -> Result<Vec<Array>> {
         let context = Context::new();
-        let types: Vec<_> =
-            args.iter().map(|(shape, _)| (TensorType::new(DType::F32, shape.to_vec()), Port::named("x"))).collect();
+        let types: Vec<_> = args
+            .iter()
+            .map(|(shape, _)| (TensorType::new(DType::F32, shape.to_vec()), Port::named("x")))
+            .collect();
         let mut module = Module::new(&context);
         let mut b = FuncBuilder::new(&context, "main", &types)?;
         let values: Vec<ValueId> = (0..args.len()).map(|i| b.arg(i)).collect();
@@ -642,12 +740,20 @@ mod tests {
     #[test]
     fn a_contraction_sums_over_several_axes_in_the_order_listed() {
         // Σ over (axis 1 of a with axis 0 of b), a: [2, 3], b: [3, 2] by columns.
-        let dims =
-            ContractDims { lhs_batch: vec![], rhs_batch: vec![], lhs_contract: vec![1], rhs_contract: vec![1] };
+        let dims = ContractDims {
+            lhs_batch: vec![],
+            rhs_batch: vec![],
+            lhs_contract: vec![1],
+            rhs_contract: vec![1],
+        };
         let y = run(&[(&[2, 3], &COUNT), (&[2, 3], &COUNT)], |b, v| Ok(vec![b.contract(v[0], v[1], &dims)?]));
         assert_eq!(y.expect("evaluates"), [floats(&[2, 2], &[14., 32., 32., 77.])]);
-        let both =
-            ContractDims { lhs_batch: vec![], rhs_batch: vec![], lhs_contract: vec![1, 0], rhs_contract: vec![1, 0] };
+        let both = ContractDims {
+            lhs_batch: vec![],
+            rhs_batch: vec![],
+            lhs_contract: vec![1, 0],
+            rhs_contract: vec![1, 0],
+        };
         // (1·1 + 1e8) − 1e8 loses the 1 only in this order.
         let a = [1., 1e8, -1e8, 0.];
         let y = run(&[(&[2, 2], &a), (&[2, 2], &[1.; 4])], |b, v| Ok(vec![b.contract(v[0], v[1], &both)?]));
