@@ -158,7 +158,6 @@ pub(crate) fn indexed(
     let (unit, dram_unit) = (tile.element_bytes(), i64::from(dram.tensor.dt.bits()) / 8);
     let part = tile.part;
     let rank = tile.sizes.len();
-    let p = i64::from(partitions);
     let wide = |t: &Tile, a: usize| t.sizes[a] > 1;
     if idx.parts() > 1 && idx.part != part {
         return Err("the indices have another partition axis than the tile".into());
@@ -207,7 +206,6 @@ pub(crate) fn indexed(
             ((dram.offset + i64::from(first) * dram.strides[part]) * dram_unit, dram_terms.clone()),
             (idx.off + idx_off, idx.terms.clone()),
         ];
-        let _ = p;
         // the two innermost merged free dims go into the instruction, the others become loops
         let keep = inner.len().saturating_sub(2);
         let loops: Vec<Dim> = outer.iter().chain(&inner[..keep]).cloned().collect();
