@@ -224,7 +224,9 @@ impl Image {
             }
             let bytes = folds.file(&path).map_err(|reason| BackendError::Fold { name: path.clone(), reason })?;
             image.numbers.push(Some(image.files.len() as u32));
-            image.files.push(FileRef { size: bytes.len() as u64, digest: [0; 32], path, seal: None });
+            let file = FileRef::new(&path, &bytes)
+                .map_err(|e| BackendError::Fold { name: path.clone(), reason: e.to_string() })?;
+            image.files.push(file); 32], path, seal: None });
         }
         if image.numbers.contains(&None) {
             image.blobs.push(Bytes::copy_from_slice(module.blob()));
