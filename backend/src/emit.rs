@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kiln_ir::{IN_MEMORY, Module, Tensor, tile};
 use kiln_machine::program::{
-    Binding, BindingRole, DeviceSegment, FileRef, ImageExtent, ImageSource, OriginRange, OriginShare, Program, Segment,
-    Stream,
+    Binding, BindingRole, DeviceSegment, FileRef, ImageExtent, ImageSource, OriginRange, OriginShare,
+    Program, Segment, Stream,
 };
 use kiln_machine::target::Target;
 
@@ -103,7 +103,10 @@ fn scheduled(source: &tile::Program, target: &Target, queues: u32) -> Result<Sch
     let edges = depend::constraints(&lir, &placement);
     let sync = sync::plan(&lir, &edges);
     if sync.owners.len() > target.semaphores as usize {
-        return Err(BackendError::Semaphores { needed: sync.owners.len(), available: target.semaphores as usize });
+        return Err(BackendError::Semaphores {
+            needed: sync.owners.len(),
+            available: target.semaphores as usize,
+        });
     }
     let mut streams = BTreeMap::new();
     for index in 0..kiln_machine::isa::Engine::COUNT {
@@ -117,7 +120,8 @@ fn scheduled(source: &tile::Program, target: &Target, queues: u32) -> Result<Sch
 }
 
 fn report(done: &Scheduled, queues: u32) -> EmitReport {
-    let peak = |space| done.packings.iter().filter(|p| p.space == space).map(|p| p.peak_bytes).max().unwrap_or(0);
+    let peak =
+        |space| done.packings.iter().filter(|p| p.space == space).map(|p| p.peak_bytes).max().unwrap_or(0);
     let name = |e: &Engine| stream::unit(*e).map_or_else(String::new, |u| u.to_string());
     EmitReport {
         instructions: done.streams.iter().map(|(e, s)| (name(e), s.instructions)).collect(),
@@ -216,17 +220,19 @@ struct Image {
 
 impl Image {
     fn new(module: &Module, folds: &dyn FoldEvaluator) -> Result<Self, BackendError> {
-        let mut image = Image { files: Vec::new(), numbers: Vec::new(), blobs: Vec::new(), extents: Vec::new() };
+        let mut image =
+            Image { files: Vec::new(), numbers: Vec::new(), blobs: Vec::new(), extents: Vec::new() };
         for path in module.files() {
             if path == IN_MEMORY {
                 image.numbers.push(None);
                 continue;
             }
-            let bytes = folds.file(&path).map_err(|reason| BackendError::Fold { name: path.clone(), reason })?;
+            let bytes =
+                folds.file(&path).map_err(|reason| BackendError::Fold { name: path.clone(), reason })?;
             image.numbers.push(Some(image.files.len() as u32));
             let file = FileRef::new(&path, &bytes)
                 .map_err(|e| BackendError::Fold { name: path.clone(), reason: e.to_string() })?;
-            image.files.push(file); 32], path, seal: None });
+            image.files.push(file);
         }
         if image.numbers.contains(&None) {
             image.blobs.push(Bytes::copy_from_slice(module.blob()));
@@ -237,7 +243,11 @@ impl Image {
     fn weight(&mut self, parts: &[tile::Part], at: Extent) -> Result<(), BackendError> {
         for part in parts {
             let number = self.numbers.get(part.file as usize).ok_or_else(|| {
-                BackendError::Malformed(format!("a weight refers to file {} of {}", part.file, self.numbers.len()))
+                BackendError::Malformed(format!(
+                    "a weight refers to file {} of {}",
+                    part.file,
+                    self.numbers.len()
+                ))
             })?;
             let (offset, pitch) = (part.file_offset, part.file_pitch);
             self.extents.push(ImageExtent {
@@ -290,7 +300,9 @@ pub(crate) fn dram_uses(lir: &Lir) -> BTreeMap<u32, (usize, usize)> {
     fn visit(lir: &Lir, item: &crate::lir::Item, f: &mut impl FnMut(&crate::lir::Work)) {
         match item {
             crate::lir::Item::Work(work) => f(work),
-            crate::lir::Item::Loop(body) => lir.blocks[body.index()].items.iter().for_each(|i| visit(lir, i, f)),
+            crate::lir::Item::Loop(body) => {
+                lir.blocks[body.index()].items.iter().for_each(|i| visit(lir, i, f))
+            }
         }
     }
     for (g, group) in lir.groups.iter().enumerate() {

@@ -18,8 +18,8 @@ use kiln_machine::target::Target;
 
 use crate::error::BackendError;
 use crate::lir::{
-    Access, Block, BlockId, BufId, Buffer, Code, Engine, Group, Item, IvId, Lir, MOp, Mode, OriginId, ROOT, Terms,
-    Work, add_term,
+    Access, Block, BlockId, BufId, Buffer, Code, Engine, Group, Item, IvId, Lir, MOp, Mode, OriginId, ROOT,
+    Terms, Work, add_term,
 };
 use dma::{Direction, DramView, Rows};
 use elementwise::{Affine, walk};
@@ -36,7 +36,10 @@ pub(crate) fn select(program: &tile::Program, target: &Target, queues: u32) -> R
         .enumerate()
         .map(|(i, d)| {
             let dt = device_type(d.ty.dtype).ok_or_else(|| {
-                BackendError::Malformed(format!("DRAM tensor `{}` of {:?} has no device type", d.name, d.ty.dtype))
+                BackendError::Malformed(format!(
+                    "DRAM tensor `{}` of {:?} has no device type",
+                    d.name, d.ty.dtype
+                ))
             })?;
             let shape = d.ty.shape.iter().map(|e| *e as u64).collect();
             Ok(DramTensor { id: crate::lir::DramId(i as u32), dt, shape })
@@ -191,7 +194,8 @@ impl Selector<'_> {
         let free = |v: &tile::View| {
             let part = group.bufs[v.buf.index()].part;
             let chunks = v.shape[part].div_ceil(self.partitions as usize);
-            (v.shape.iter().enumerate().filter(|(a, _)| *a != part).map(|(_, n)| *n).product::<usize>() * chunks) as u64
+            (v.shape.iter().enumerate().filter(|(a, _)| *a != part).map(|(_, n)| *n).product::<usize>()
+                * chunks) as u64
         };
         let n = views.map(free).max().unwrap_or(0);
         let t = self.target;
@@ -217,7 +221,11 @@ impl Selector<'_> {
                     self.group.ivs.insert(iv.0, counter);
                     let id = BlockId(self.lir.blocks.len() as u32);
                     let at = self.lir.blocks[block.index()].items.len();
-                    self.lir.blocks.push(Block { parent: Some((block, at)), iv: Some(counter), items: Vec::new() });
+                    self.lir.blocks.push(Block {
+                        parent: Some((block, at)),
+                        iv: Some(counter),
+                        items: Vec::new(),
+                    });
                     self.lir.blocks[block.index()].items.push(Item::Loop(id));
                     self.body(group, body, id, runs * *trip as u64)?;
                 }
@@ -275,7 +283,13 @@ impl Selector<'_> {
     }
 
     fn tile(&self, view: &tile::View) -> Result<Tile, Fault> {
-        let buf = self.group.bufs.get(view.buf.index()).copied().flatten().ok_or("a buffer is used before its alloc")?;
+        let buf = self
+            .group
+            .bufs
+            .get(view.buf.index())
+            .copied()
+            .flatten()
+            .ok_or("a buffer is used before its alloc")?;
         let mut coefs: BTreeMap<IvId, Vec<i64>> = BTreeMap::new();
         for (iv, c) in &view.ivs {
             if c.iter().any(|c| *c != 0) {
@@ -338,16 +352,27 @@ impl Selector<'_> {
                 let (dst, src, form) = (self.tile(dst)?, self.tile(src)?, self.affine(form)?);
                 let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
                 let imm = maps::immediate(*fill, src.dt.is_integer());
-                let code = walk(&mut self.lir, self.partitions, &[&dst, &src], &[], Some(&form), &mut |step| {
-                    let ([d, s], Some(f)) = (step.opnds, step.predicate) else { return Vec::new() };
-                    let (base, terms, cp, c) = (f.base, f.terms, f.cp, f.c);
-                    vec![MOp::Vsel { dst: d.clone(), src: s.clone(), grid: step.grid, base, terms, cp, c, imm }]
-                })?;
+                let code =
+                    walk(&mut self.lir, self.partitions, &[&dst, &src], &[], Some(&form), &mut |step| {
+                        let ([d, s], Some(f)) = (step.opnds, step.predicate) else { return Vec::new() };
+                        let (base, terms, cp, c) = (f.base, f.terms, f.cp, f.c);
+                        vec![MOp::Vsel {
+                            dst: d.clone(),
+                            src: s.clone(),
+                            grid: step.grid,
+                            base,
+                            terms,
+                            cp,
+                            c,
+                            imm,
+                        }]
+                    })?;
                 self.push(place, Engine::VEC, code, accesses);
                 Ok(())
             }
             tile::Op::Reduce { kind, dst, src, accumulate } => {
-                let op = RedOp::by_name(kind.name()).ok_or_else(|| format!("no reduction `{}`", kind.name()))?;
+                let op =
+                    RedOp::by_name(kind.name()).ok_or_else(|| format!("no reduction `{}`", kind.name()))?;
                 self.reduce(op, dst, src, *accumulate, place)
             }
             tile::Op::Scan { kind, dst, src, axis, exclusive, reverse } => {
@@ -356,12 +381,17 @@ impl Selector<'_> {
                 let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
                 let n2 = src.sizes[*axis];
                 let (exclusive, reverse) = (*exclusive, *reverse);
-                let code =
-                    elementwise::along(&mut self.lir, self.partitions, &[&dst, &src], *axis, &mut |o, parts, n| {
+                let code = elementwise::along(
+                    &mut self.lir,
+                    self.partitions,
+                    &[&dst, &src],
+                    *axis,
+                    &mut |o, parts, n| {
                         let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
                         let (dst, src) = (o[0].clone(), o[1].clone());
                         MOp::Vscan { op, dst, src, carry: None, grid, exclusive, reverse }
-                    })?;
+                    },
+                )?;
                 self.push(place, Engine::VEC, code, accesses);
                 Ok(())
             }
@@ -371,11 +401,12 @@ impl Selector<'_> {
                     vec![src.access(Mode::Read), values.access(Mode::Write), indices.access(Mode::Write)];
                 let (k, n2, largest) = (values.sizes[*axis], src.sizes[*axis], *largest);
                 let tiles = [&values, &indices, &src];
-                let code = elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
-                    let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
-                    let (values, indices, src) = (o[0].clone(), o[1].clone(), o[2].clone());
-                    MOp::Vtopk { values, indices, src, grid, k, largest }
-                })?;
+                let code =
+                    elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
+                        let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
+                        let (values, indices, src) = (o[0].clone(), o[1].clone(), o[2].clone());
+                        MOp::Vtopk { values, indices, src, grid, k, largest }
+                    })?;
                 self.push(place, Engine::VEC, code, accesses);
                 Ok(())
             }
@@ -384,10 +415,11 @@ impl Selector<'_> {
                 let accesses = vec![src.access(Mode::Read), idx.access(Mode::Read), dst.access(Mode::Write)];
                 let (bound, n2) = (src.sizes[*axis], dst.sizes[*axis]);
                 let tiles = [&dst, &src, &idx];
-                let code = elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
-                    let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
-                    MOp::Vshuf { dst: o[0].clone(), src: o[1].clone(), idx: o[2].clone(), grid, bound }
-                })?;
+                let code =
+                    elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
+                        let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
+                        MOp::Vshuf { dst: o[0].clone(), src: o[1].clone(), idx: o[2].clone(), grid, bound }
+                    })?;
                 self.push(place, Engine::VEC, code, accesses);
                 Ok(())
             }
@@ -406,8 +438,12 @@ impl Selector<'_> {
     ) -> Result<(), Fault> {
         let tile = self.tile(view)?;
         let tensor = self.drams[dram.index()].clone();
-        let side =
-            DramView { tensor: &tensor, offset: at.offset, terms: self.terms(&at.ivs)?, strides: at.strides.clone() };
+        let side = DramView {
+            tensor: &tensor,
+            offset: at.offset,
+            terms: self.terms(&at.ivs)?,
+            strides: at.strides.clone(),
+        };
         let walked = tile.sizes.iter().zip(&at.strides).filter(|(_, s)| **s != 0).map(|(n, _)| u64::from(*n));
         let bytes = tensor.dt.bytes_of(walked.product());
         let repeats = tile.parts() > 1 && at.strides[tile.part] == 0;
@@ -435,8 +471,12 @@ impl Selector<'_> {
     ) -> Result<(), Fault> {
         let (tile, idx) = (self.tile(view)?, self.tile(idx)?);
         let tensor = self.drams[dram.index()].clone();
-        let side =
-            DramView { tensor: &tensor, offset: at.offset, terms: self.terms(&at.ivs)?, strides: at.strides.clone() };
+        let side = DramView {
+            tensor: &tensor,
+            offset: at.offset,
+            terms: self.terms(&at.ivs)?,
+            strides: at.strides.clone(),
+        };
         let count = u32::try_from(rows).map_err(|_| format!("{rows} rows"))?;
         let rows = Rows { count, stride: row_stride };
         let part = dma::indexed(&mut self.lir, self.partitions, direction, &tile, &idx, &side, rows)?;
@@ -493,7 +533,8 @@ impl Selector<'_> {
         place: Place,
     ) -> Result<(), Fault> {
         let (dst, src) = (self.tile(dst)?, self.tile(src)?);
-        let reduced: Vec<usize> = (0..dst.sizes.len()).filter(|a| dst.sizes[*a] == 1 && src.sizes[*a] > 1).collect();
+        let reduced: Vec<usize> =
+            (0..dst.sizes.len()).filter(|a| dst.sizes[*a] == 1 && src.sizes[*a] > 1).collect();
         if reduced.contains(&src.part) {
             return Err("the partition axis is reduced".into());
         }
@@ -520,7 +561,9 @@ impl Selector<'_> {
 
     /// An iota without steps writes whole numbers; others are added to 0.
     fn fill_code(&mut self, dst: &Tile, value: f64) -> Result<Vec<Code>, String> {
-        let whole = value.fract() == 0.0 && value.abs() < f64::from(1 << 24) && !(value == 0.0 && value.is_sign_negative());
+        let whole = value.fract() == 0.0
+            && value.abs() < f64::from(1 << 24)
+            && !(value == 0.0 && value.is_sign_negative());
         let base = if whole { value as i64 } else { 0 };
         let form = Affine { base, axes: vec![0; dst.sizes.len()], terms: Terms::new() };
         let imm = maps::immediate(value, dst.dt.is_integer());

@@ -170,8 +170,10 @@ pub(crate) fn indexed(
     }
     // free axes of the indices whose position the address also depends on cannot be the indexed dim
     let indexed_axes: Vec<usize> = (0..rank).filter(|a| *a != part && wide(idx, *a)).collect();
-    let free_axes: Vec<usize> = (0..rank).filter(|a| *a != part && !wide(idx, *a) && wide(tile, *a)).collect();
-    let row_axis = indexed_axes.iter().copied().filter(|a| dram.strides[*a] == 0).max_by_key(|a| tile.sizes[*a]);
+    let free_axes: Vec<usize> =
+        (0..rank).filter(|a| *a != part && !wide(idx, *a) && wide(tile, *a)).collect();
+    let row_axis =
+        indexed_axes.iter().copied().filter(|a| dram.strides[*a] == 0).max_by_key(|a| tile.sizes[*a]);
     let dim = |a: usize| Dim {
         extent: tile.sizes[a],
         strides: vec![tile.stride(a), dram.strides[a], idx.stride(a)],
@@ -234,8 +236,12 @@ pub(crate) fn indexed(
         })?);
     }
     let accesses = match direction {
-        Direction::Load => vec![tile.access(Mode::Write), idx.access(Mode::Read), dram.tensor.all(Mode::Read)],
-        Direction::Store => vec![tile.access(Mode::Read), idx.access(Mode::Read), dram.tensor.all(Mode::Write)],
+        Direction::Load => {
+            vec![tile.access(Mode::Write), idx.access(Mode::Read), dram.tensor.all(Mode::Read)]
+        }
+        Direction::Store => {
+            vec![tile.access(Mode::Read), idx.access(Mode::Read), dram.tensor.all(Mode::Write)]
+        }
     };
     Ok(Transfer { code, accesses })
 }
@@ -250,5 +256,7 @@ fn each(
 ) -> Result<Vec<Code>, String> {
     let Some((dim, rest)) = dims.split_first() else { return Ok(vec![leaf(at)]) };
     let bytes: Vec<i64> = dim.strides.iter().zip(units).map(|(s, u)| s * u).collect();
-    super::geometry::repeat(lir, at, dim.extent.into(), &bytes, &mut |lir, at| each(lir, at, units, rest, leaf))
+    super::geometry::repeat(lir, at, dim.extent.into(), &bytes, &mut |lir, at| {
+        each(lir, at, units, rest, leaf)
+    })
 }

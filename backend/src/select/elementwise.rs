@@ -64,14 +64,16 @@ pub(crate) fn walk(
         }
     }
     let starts: Vec<u32> = tiles.iter().map(|t| t.part0).collect();
-    let pieces = pieces(extents[axis], &starts, partitions).ok_or("a view crosses a chunk off its boundary")?;
+    let pieces =
+        pieces(extents[axis], &starts, partitions).ok_or("a view crosses a chunk off its boundary")?;
     let mut units: Vec<i64> = tiles.iter().map(|t| t.element_bytes()).collect();
     units.extend(affine.map(|_| 1));
     let p = i64::from(partitions);
     let mut code = Vec::new();
     for piece in pieces {
         let mut dims = Vec::new();
-        let mut chunk: Vec<i64> = tiles.iter().map(|t| if t.part == axis { t.strides[axis] } else { 0 }).collect();
+        let mut chunk: Vec<i64> =
+            tiles.iter().map(|t| if t.part == axis { t.strides[axis] } else { 0 }).collect();
         chunk.extend(affine.map(|f| f.axes[axis] * p));
         dims.push(Dim { extent: piece.chunks, strides: chunk, reduced: false });
         for a in (0..rank).filter(|a| *a != axis) {
@@ -80,13 +82,20 @@ pub(crate) fn walk(
             dims.push(Dim { extent: extents[a], strides, reduced: reduced.contains(&a) });
         }
         let dims = merge(&dims);
-        if dims.iter().filter(|d| d.reduced).count() > 3 || dims.iter().any(|d| d.reduced && d.extent > 1 << 16) {
+        if dims.iter().filter(|d| d.reduced).count() > 3
+            || dims.iter().any(|d| d.reduced && d.extent > 1 << 16)
+        {
             return Err("the reduced axes do not fit three dims of an instruction".into());
         }
         let first = i64::from(piece.first);
         let mut at: Vec<(i64, Terms)> = tiles
             .iter()
-            .map(|t| (t.off + if t.part == axis { first / p * t.strides[axis] * t.element_bytes() } else { 0 }, t.terms.clone()))
+            .map(|t| {
+                (
+                    t.off + if t.part == axis { first / p * t.strides[axis] * t.element_bytes() } else { 0 },
+                    t.terms.clone(),
+                )
+            })
             .collect();
         at.extend(affine.map(|f| (f.base + first * f.axes[axis], f.terms.clone())));
         code.extend(over_grid(lir, &at, &units, &dims, &mut |_, at, spread| {
@@ -142,7 +151,12 @@ pub(crate) fn along(
         let first = i64::from(piece.first) / p;
         let at = tiles
             .iter()
-            .map(|t| (t.off + if t.part == part { first * t.strides[part] * t.element_bytes() } else { 0 }, t.terms.clone()))
+            .map(|t| {
+                (
+                    t.off + if t.part == part { first * t.strides[part] * t.element_bytes() } else { 0 },
+                    t.terms.clone(),
+                )
+            })
             .collect();
         code.extend(over_grid(lir, &at, &units, &dims, &mut |_, at, spread| {
             let opnds: Vec<Opnd> = tiles
@@ -182,10 +196,22 @@ pub(crate) fn transpose(lir: &mut Lir, partitions: u32, dst: &Tile, src: &Tile) 
             ];
             let mut dims: Vec<Dim> = (0..dst.sizes.len())
                 .filter(|a| *a != p && *a != q)
-                .map(|a| Dim { extent: dst.sizes[a], strides: vec![dst.stride(a), src.stride(a)], reduced: false })
+                .map(|a| Dim {
+                    extent: dst.sizes[a],
+                    strides: vec![dst.stride(a), src.stride(a)],
+                    reduced: false,
+                })
                 .collect();
-            dims.push(Dim { extent: rows.chunks, strides: vec![width * dst.stride(p), src.strides[p]], reduced: false });
-            dims.push(Dim { extent: cols.chunks, strides: vec![dst.strides[q], width * src.stride(q)], reduced: false });
+            dims.push(Dim {
+                extent: rows.chunks,
+                strides: vec![width * dst.stride(p), src.strides[p]],
+                reduced: false,
+            });
+            dims.push(Dim {
+                extent: cols.chunks,
+                strides: vec![dst.strides[q], width * src.stride(q)],
+                reduced: false,
+            });
             let mut nest: Vec<Dim> = merge(&dims);
             nest.reverse();
             code.extend(nested(lir, &start, &[db, sb], &mut nest, &mut |at| {
@@ -209,7 +235,8 @@ pub(crate) fn transpose(lir: &mut Lir, partitions: u32, dst: &Tile, src: &Tile) 
     ) -> Result<Vec<Code>, String> {
         let Some(dim) = dims.pop() else { return Ok(vec![leaf(at)]) };
         let bytes: Vec<i64> = dim.strides.iter().zip(units).map(|(s, u)| s * u).collect();
-        let code = repeat(lir, at, dim.extent.into(), &bytes, &mut |lir, at| nested(lir, at, units, dims, leaf));
+        let code =
+            repeat(lir, at, dim.extent.into(), &bytes, &mut |lir, at| nested(lir, at, units, dims, leaf));
         dims.push(dim);
         code
     }

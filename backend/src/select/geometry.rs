@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use kiln_machine::isa::{Dims, Dt};
 
-use crate::lir::{Access, Addr, BufId, Buffer, Code, DramId, IvId, Lir, Mode, Opnd, Region, Storage, Terms, add_term};
+use crate::lir::{
+    Access, Addr, BufId, Buffer, Code, DramId, IvId, Lir, Mode, Opnd, Region, Storage, Terms, add_term,
+};
 
 /// Iterations of a local loop that are written out instead.
 const UNROLL: u64 = 2;
@@ -46,7 +48,10 @@ impl Tile {
         let mut terms = Terms::new();
         for (iv, coef) in coefs {
             if coef[part] % p != 0 {
-                return Err(format!("a loop moves the partition axis by {}, not by whole chunks of {p}", coef[part]));
+                return Err(format!(
+                    "a loop moves the partition axis by {}, not by whole chunks of {p}",
+                    coef[part]
+                ));
             }
             add_term(&mut terms, *iv, (along(coef) + coef[part] / p * strides[part]) * bytes);
         }
@@ -200,7 +205,8 @@ pub(crate) fn over_grid<E>(
             None if dims.iter().any(|d| d.reduced) => dims.iter().position(|d| !d.reduced).unwrap_or(0),
             None => (0..dims.len()).min_by_key(|i| dims[*i].extent).unwrap_or(0),
         };
-        let rest: Vec<Dim> = dims.iter().enumerate().filter(|(i, _)| *i != outer).map(|(_, d)| d.clone()).collect();
+        let rest: Vec<Dim> =
+            dims.iter().enumerate().filter(|(i, _)| *i != outer).map(|(_, d)| d.clone()).collect();
         let bytes: Vec<i64> = dims[outer].strides.iter().zip(units).map(|(s, u)| s * u).collect();
         return repeat(lir, at, dims[outer].extent.into(), &bytes, &mut |lir, at| {
             over_grid(lir, at, units, &rest, body)

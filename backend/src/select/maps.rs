@@ -131,8 +131,12 @@ impl Selector<'_> {
         match (kind.arity(), sources.as_slice()) {
             (1, [Src::Tile(a)]) => self.unary(group, op, kind, &dst, a, place),
             (2, [Src::Tile(a), Src::Tile(b)]) => self.binary(group, op, kind, &dst, a, b, place),
-            (2, [Src::Tile(a), Src::Number(n)]) => self.with_number(group, op, kind, &dst, a, *n, false, place),
-            (2, [Src::Number(n), Src::Tile(b)]) => self.with_number(group, op, kind, &dst, b, *n, true, place),
+            (2, [Src::Tile(a), Src::Number(n)]) => {
+                self.with_number(group, op, kind, &dst, a, *n, false, place)
+            }
+            (2, [Src::Number(n), Src::Tile(b)]) => {
+                self.with_number(group, op, kind, &dst, b, *n, true, place)
+            }
             (3, [mask, a, b]) => self.choice(&dst, mask, a, b, place),
             _ => Err(format!("`{}` of numbers alone", kind.name()).into()),
         }
@@ -186,7 +190,10 @@ impl Selector<'_> {
                     MOp::Vtt { op: VecOp::Max, dst: dst.clone(), a: dst, b: src, grid },
                 ],
                 MapKind::Sign => {
-                    vec![vts(VecOp::Max, dst.clone(), src, -1.0, false), vts(VecOp::Min, dst.clone(), dst, 1.0, false)]
+                    vec![
+                        vts(VecOp::Max, dst.clone(), src, -1.0, false),
+                        vts(VecOp::Min, dst.clone(), dst, 1.0, false),
+                    ]
                 }
                 MapKind::Not => vec![vts(VecOp::Eq, dst, src, 0.0, false)],
                 MapKind::IsNan | MapKind::IsInf => vec![vts(VecOp::And, dst, src, 0.0, false)],
@@ -214,7 +221,8 @@ impl Selector<'_> {
         b: &Tile,
         place: Place,
     ) -> Result<(), Fault> {
-        let vec_op = VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
+        let vec_op =
+            VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
         let engine = self.choose(group, op, place);
         let accesses = vec![a.access(Mode::Read), b.access(Mode::Read), dst.access(Mode::Write)];
         let code = walk(&mut self.lir, self.partitions, &[dst, a, b], &[], None, &mut |step| {
@@ -248,7 +256,8 @@ impl Selector<'_> {
         reversed: bool,
         place: Place,
     ) -> Result<(), Fault> {
-        let vec_op = VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
+        let vec_op =
+            VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
         let imm = immediate(number, a.dt.is_integer());
         let engine = self.choose(group, op, place);
         let accesses = vec![a.access(Mode::Read), dst.access(Mode::Write)];

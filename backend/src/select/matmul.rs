@@ -71,7 +71,8 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
     let p = array.partitions;
     let wide = |t: &Tile, a: usize| t.sizes[a] > 1;
     let rank = acc.sizes.len();
-    let contracted: Vec<usize> = (0..rank).filter(|a| !wide(acc, *a) && (wide(s, *a) || wide(x, *a))).collect();
+    let contracted: Vec<usize> =
+        (0..rank).filter(|a| !wide(acc, *a) && (wide(s, *a) || wide(x, *a))).collect();
     // the axis on partitions of the moving operand; with extent 1 any contracted axis of extent 1 will do
     let kp = x.part;
     let mp = acc.part;
@@ -89,9 +90,14 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
         return Err("the stationary operand lacks the contracted axis on partitions".into());
     }
     if let Some(late) = contracted.iter().find(|a| **a > kp && k > 1) {
-        return Err(format!("contracted axis {late} comes after the one on partitions, which breaks the chain's order"));
+        return Err(format!(
+            "contracted axis {late} comes after the one on partitions, which breaks the chain's order"
+        ));
     }
-    let transposed = if s.part == kp || (k == 1 && s.parts() == 1 && m == 1) || (s.parts() == 1 && m > 1 && s.part != mp) {
+    let transposed = if s.part == kp
+        || (k == 1 && s.parts() == 1 && m == 1)
+        || (s.parts() == 1 && m > 1 && s.part != mp)
+    {
         false
     } else if s.part == mp || s.parts() == 1 {
         true
@@ -117,10 +123,7 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
         bytes: vec![step(acc, a), step(s, a), step(x, a)],
     };
     let outer_k = contracted.iter().filter(|a| **a != kp).map(|a| walk(*a)).collect();
-    let outer_m = (0..rank)
-        .filter(|a| *a != mp && wide(acc, *a) && wide(s, *a))
-        .map(walk)
-        .collect();
+    let outer_m = (0..rank).filter(|a| *a != mp && wide(acc, *a) && wide(s, *a)).map(walk).collect();
     let n_dims: Vec<Dim> = (0..rank)
         .filter(|a| wide(acc, *a) && wide(x, *a) && !wide(s, *a))
         .map(|a| Dim { extent: acc.sizes[a], strides: vec![acc.stride(a), x.stride(a)], reduced: false })
@@ -128,8 +131,12 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
     let k_starts = if transposed { vec![x.part0] } else { vec![s.part0, x.part0] };
     let m_starts = if transposed { vec![s.part0, acc.part0] } else { vec![acc.part0] };
     let chunked = |extent, starts: &[u32]| -> Result<Vec<Chunk>, String> {
-        let pieces = pieces(extent, starts, p).ok_or("a view crosses a chunk of partitions off its boundary")?;
-        Ok(pieces.iter().map(|Piece { first, parts, chunks }| Chunk { parts: *parts, count: *chunks, first: first / p }).collect())
+        let pieces =
+            pieces(extent, starts, p).ok_or("a view crosses a chunk of partitions off its boundary")?;
+        Ok(pieces
+            .iter()
+            .map(|Piece { first, parts, chunks }| Chunk { parts: *parts, count: *chunks, first: first / p })
+            .collect())
     };
     // along the free axis of the stationary operand a chunk is P elements
     let (k_free, m_free) = (s.stride(kp) * i64::from(p) * s_bytes, s.stride(mp) * i64::from(p) * s_bytes);
@@ -154,7 +161,13 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
 
 impl Plan<'_> {
     /// The contraction from axis `level` on; `continues` is false at the start of the chain.
-    fn contraction(&self, lir: &mut Lir, at: &Position, level: usize, continues: bool) -> Result<Vec<Code>, String> {
+    fn contraction(
+        &self,
+        lir: &mut Lir,
+        at: &Position,
+        level: usize,
+        continues: bool,
+    ) -> Result<Vec<Code>, String> {
         if let Some(walk) = self.outer_k.get(level) {
             let mut code = self.contraction(lir, at, level + 1, continues)?;
             let rest = moved(at, &walk.bytes, 1);
@@ -168,19 +181,34 @@ impl Plan<'_> {
         for chunk in &self.k {
             let mut from = 0;
             if !continues {
-                code.extend(self.rows(lir, &moved(at, &self.k_bytes, chunk.first.into()), 0, *chunk, false)?);
+                code.extend(self.rows(
+                    lir,
+                    &moved(at, &self.k_bytes, chunk.first.into()),
+                    0,
+                    *chunk,
+                    false,
+                )?);
                 continues = true;
                 from = 1;
             }
             let start = moved(at, &self.k_bytes, i64::from(chunk.first + from));
             let trip = u64::from(chunk.count - from);
-            code.extend(repeat(lir, &start, trip, &self.k_bytes, &mut |lir, at| self.rows(lir, at, 0, *chunk, true))?);
+            code.extend(repeat(lir, &start, trip, &self.k_bytes, &mut |lir, at| {
+                self.rows(lir, at, 0, *chunk, true)
+            })?);
         }
         Ok(code)
     }
 
     /// All of m at one step of the contraction.
-    fn rows(&self, lir: &mut Lir, at: &Position, level: usize, k: Chunk, continues: bool) -> Result<Vec<Code>, String> {
+    fn rows(
+        &self,
+        lir: &mut Lir,
+        at: &Position,
+        level: usize,
+        k: Chunk,
+        continues: bool,
+    ) -> Result<Vec<Code>, String> {
         if let Some(walk) = self.outer_m.get(level) {
             return repeat(lir, at, walk.extent, &walk.bytes, &mut |lir, at| {
                 self.rows(lir, at, level + 1, k, continues)
