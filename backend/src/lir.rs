@@ -251,14 +251,6 @@ pub enum MOp {
         k: u32,
         largest: bool,
     },
-    Actr {
-        func: ActFunc,
-        dst: Opnd,
-        src: Opnd,
-        scale: Opnd,
-        bias: Option<Opnd>,
-        grid: Grid,
-    },
     Act {
         func: ActFunc,
         dst: Opnd,

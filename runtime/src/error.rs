@@ -1,6 +1,7 @@
 //! Everything that can stop a run, each with a stable code and a help text.
 
 use kiln_machine::isa::{Dt, Space};
+use kiln_machine::program::ProgramError;
 use kiln_machine::tensor::DType;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -11,50 +12,17 @@ use crate::lane::Fault;
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
 pub enum SimError {
-    /// The program was compiled for another machine.
-    #[error("the program is for target `{program}`, the machine is `{machine}`")]
-    #[diagnostic(
-        code(kiln::sim::target),
-        help("simulate it on the target it was compiled for, or compile it again")
-    )]
-    Target {
-        /// Name and digest of the program's target.
-        program: String,
-        /// Name and digest of the machine.
-        machine: String,
-    },
+    /// The program, its files and the machine do not go together.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Program(#[from] ProgramError),
 
-    /// The program needs more DRAM than there is.
-    #[error("the program uses {needed} bytes of DRAM, the machine has {available}")]
-    #[diagnostic(code(kiln::sim::dram_size), help("use a target with more `dram_bytes`"))]
-    DramSize {
-        /// Bytes the program uses.
-        needed: u64,
-        /// Bytes the target has.
-        available: u64,
-    },
-
-    /// Bytes of the DRAM image are not where the program says.
-    #[error("the DRAM image's extent {extent} cannot be read: {reason}")]
-    #[diagnostic(
-        code(kiln::sim::image),
-        help("the weight file changed or the program file is damaged: compile again")
-    )]
-    Image {
-        /// Index of the extent.
-        extent: usize,
-        /// What is wrong.
-        reason: String,
-    },
-
-    /// A file is not the one that the program was compiled from.
-    #[error("file `{path}`: {reason}")]
-    #[diagnostic(code(kiln::sim::file), help("give the model's directory, or compile again"))]
+    /// A mapped file has shrunk since the program was loaded.
+    #[error("file `{path}` was truncated after it was opened")]
+    #[diagnostic(code(kiln::sim::file), help("restore the file and load the program again"))]
     File {
         /// Path below the model's directory.
         path: String,
-        /// What is wrong.
-        reason: String,
     },
 
     /// Words that are no instruction.

@@ -71,7 +71,6 @@ pub(crate) struct Product {
 }
 
 impl Product {
-
     /// Length in elements of the packed moving operand.
     pub(crate) fn packed_moving_len(&self) -> usize {
         self.cols.div_ceil(COLS) * COLS * self.depth
@@ -429,7 +428,7 @@ mod tests {
     #[test]
     fn integers_wrap() {
         let shape = Product { rows: 2, cols: 3, depth: 2, accumulate: true };
-        let mut s = vec![0i32; shape.packed_stationary_len()];
+        let mut s = vec![0i32; ROWS * shape.depth];
         let mut x = vec![0i32; shape.packed_moving_len()];
         for k in 0..2 {
             for m in 0..2 {

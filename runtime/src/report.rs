@@ -90,12 +90,14 @@ pub(crate) fn split(total: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|w| u128::from(*w)).sum();
     let weight = |i: usize| if sum == 0 { 1 } else { u128::from(weights[i]) };
     let sum = if sum == 0 { weights.len() as u128 } else { sum };
+    let shift = (128 - sum.leading_zeros()).saturating_sub(63);
     let mut before = 0;
     let mut given = 0;
     (0..weights.len())
         .map(|i| {
             before += weight(i);
-            let upto = (u128::from(total) * before / sum) as u64;
+            // The last part ends at the sum itself, whatever the shift drops.
+            let upto = (u128::from(total) * (before >> shift) / (sum >> shift)) as u64;
             let part = upto - given;
             given = upto;
             part

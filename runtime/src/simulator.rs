@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use kiln_machine::map::FileMap;
 use kiln_machine::program::{
-    Binding, BindingRole, FileRef, HostSegment, ImageExtent, ImageSource, OriginRange, Program, Segment,
+    Binding, BindingRole, HostSegment, ImageExtent, ImageSource, OriginRange, Program, ProgramError, Segment,
 };
 use kiln_machine::target::Target;
 use kiln_machine::tensor::Tensor;
@@ -50,7 +50,7 @@ pub struct Simulator<'a> {
     target: &'a Target,
     options: Options,
     segments: Vec<Loaded<'a>>,
-    files: Vec<Option<FileMap>>,
+    files: Vec<FileMap>,
     memories: Memories,
 }
 
@@ -66,15 +66,13 @@ impl<'a> Simulator<'a> {
     /// # Errors
     /// A program for another target, words that are no instruction, files that are not as the program says.
     pub fn new(program: &'a Program, target: &'a Target, options: Options) -> Result<Self, SimError> {
+        program.validate()?;
         // A program without a digest was written by hand and runs anywhere.
-        if program.target_digest != [0; 32] && program.target_digest != target.digest() {
-            return Err(SimError::Target {
-                program: identify(&program.target_name, &program.target_digest),
-                machine: identify(&target.name, &target.digest()),
-            });
-        }
-        if program.dram_bytes > target.dram_bytes {
-            return Err(SimError::DramSize { needed: program.dram_bytes, available: target.dram_bytes });
+        if program.target_digest != [0; 32] {
+            program.check_target(target)?;
+        } else if program.dram_bytes > target.dram_bytes {
+            let (needed, available) = (program.dram_bytes, target.dram_bytes);
+            return Err(ProgramError::DoesNotFit { needed, available }.into());
         }
         let mut segments = Vec::new();
         for segment in &program.segments {
@@ -90,19 +88,11 @@ impl<'a> Simulator<'a> {
                 },
             });
         }
-        let files = if options.timing_only {
-            Vec::new()
-        } else {
-            program.files.iter().map(|file| open(&options.model_dir, file)).collect::<Result<_, _>>()?
-        };
-        let extents = if options.timing_only {
-            Vec::new()
-        } else {
-            let image = program.image.iter().enumerate();
-            image
-                .map(|(index, extent)| load_extent(program, &files, index, extent))
-                .collect::<Result<_, _>>()?
-        };
+        let (mut files, mut extents) = (Vec::new(), Vec::new());
+        if !options.timing_only {
+            files = program.open_files(&options.model_dir)?;
+            extents.extend(program.image.iter().map(|extent| load_extent(program, &files, extent)));
+        }
         let memories = Memories::new(target, Dram::new(program.dram_bytes, extents));
         Ok(Self { program, target, options, segments, files, memories })
     }
@@ -221,21 +211,13 @@ impl<'a> Simulator<'a> {
 
     /// A mapped file that has shrunk since it was opened would end the process when it is read.
     fn check_files(&self) -> Result<(), SimError> {
-        for (index, file) in self.files.iter().flatten().enumerate() {
+        for (index, file) in self.files.iter().enumerate() {
             if !file.still_whole().unwrap_or(false) {
-                return Err(SimError::File {
-                    path: self.program.files[index].path.clone(),
-                    reason: "it was truncated after it was opened".into(),
-                });
+                return Err(SimError::File { path: self.program.files[index].path.clone() });
             }
         }
         Ok(())
     }
-}
-
-fn identify(name: &str, digest: &[u8; 32]) -> String {
-    let hex: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{name} ({hex})")
 }
 
 /// Run a host segment on the bindings it names.
@@ -277,73 +259,17 @@ fn read(dram: &Dram, binding: &Binding) -> Result<Tensor, SimError> {
     bind::widen(binding, out)
 }
 
-/// Map a file of the program and check that it is the one.
-fn open(model_dir: &std::path::Path, file: &FileRef) -> Result<Option<FileMap>, SimError> {
-    let failed = |reason: String| SimError::File { path: file.path.clone(), reason };
-    let map = FileMap::open(&model_dir.join(&file.path)).map_err(|error| failed(error.to_string()))?;
-    if map.len() != file.size {
-        return Err(failed(format!(
-            "it has {} bytes, the program was compiled from {}",
-            map.len(),
-            file.size
-        )));
-    }
-    Ok(Some(map))
-}
-
-/// An extent of the image with its bytes, checked to lie inside them and inside the memory.
-fn load_extent(
-    program: &Program,
-    files: &[Option<FileMap>],
-    index: usize,
-    extent: &ImageExtent,
-) -> Result<Extent, SimError> {
-    let failed = |reason: &str| SimError::Image { extent: index, reason: reason.into() };
-    let end_of = |start: u64, pitch: u64| {
-        let rows = pitch.checked_mul(extent.rows.saturating_sub(1))?;
-        start.checked_add(rows)?.checked_add(extent.row_bytes)
-    };
-    if extent.rows > 1 && extent.pitch < extent.row_bytes {
-        return Err(failed("its rows overlap"));
-    }
-    if end_of(extent.address, extent.pitch).is_none_or(|end| end > program.dram_bytes) {
-        return Err(failed("it leaves the program's DRAM"));
-    }
-    let (bytes, offset, pitch) = match &extent.source {
-        ImageSource::Zero => {
-            return Ok(Extent {
-                address: extent.address,
-                pitch: extent.pitch,
-                rows: extent.rows,
-                row_bytes: extent.row_bytes,
-                source: Source::Zero,
-            });
-        }
+/// An extent of the image with its bytes; the program is valid, so all of them are there.
+fn load_extent(program: &Program, files: &[FileMap], extent: &ImageExtent) -> Extent {
+    let source = match extent.source {
+        ImageSource::Zero => Source::Zero,
         ImageSource::File { file, offset, pitch } => {
-            let file = files.get(*file as usize).and_then(Option::as_ref);
-            (
-                file.ok_or_else(|| failed("it names a file that the program does not list"))?.bytes(),
-                *offset,
-                *pitch,
-            )
+            Source::Bytes { bytes: files[file as usize].bytes(), offset, pitch }
         }
         ImageSource::Blob { blob, offset, pitch } => {
-            let blob = program.blobs.get(*blob as usize);
-            (
-                blob.ok_or_else(|| failed("it names a blob that the program does not carry"))?.clone(),
-                *offset,
-                *pitch,
-            )
+            Source::Bytes { bytes: program.blobs[blob as usize].clone(), offset, pitch }
         }
     };
-    if end_of(offset, pitch).is_none_or(|end| end > bytes.len() as u64) {
-        return Err(failed("its bytes end before it does"));
-    }
-    Ok(Extent {
-        address: extent.address,
-        pitch: extent.pitch,
-        rows: extent.rows,
-        row_bytes: extent.row_bytes,
-        source: Source::Bytes { bytes, offset, pitch },
-    })
+    let ImageExtent { address, pitch, rows, row_bytes, .. } = *extent;
+    Extent { address, pitch, rows, row_bytes, source }
 }

@@ -1,0 +1,76 @@
+; One step of decoding with a cache: 4 query heads of d = 16 share one key and value head; `past` tokens are in the
+; cache of 64 when the step begins. The new key and value are stored behind them, in place; the scalar is read by the
+; queue that addresses with it and by VEC, which masks with it. Nothing is compiled for a given length.
+.target edge
+.scalar past 0..63
+.input  q       f32 [4,16]  @0x0
+.input  k       f32 [16]    @0x200
+.input  v       f32 [16]    @0x300
+.input  k_cache f32 [64,16] @0x1000
+.input  v_cache f32 [64,16] @0x2000
+.output o       f32 [4,16]  @0x4000
+.output k_next  f32 [64,16] @0x1000 alias=k_cache
+.output v_next  f32 [64,16] @0x2000 alias=v_cache
+.origin "decode|Attention"
+
+.engine q0
+.from 0:1
+    csr r1, scalar0
+    alu mul, r2, r1, r0, imm=64                            ; bytes of a cache row
+    apset ap0, f32 @0x200 [1,1,1,16] <0,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    apset ap0, f32 @0x300 [1,1,1,16] <0,0,0,1>
+    dld spm[0:0x40].f32, ap0
+    fence
+    apset ap1, f32 @0x1000 [1,1,1,16] <0,0,0,1>
+    dst ap1, reg=r2, spm[0:0x0].f32
+    apset ap1, f32 @0x2000 [1,1,1,16] <0,0,0,1>
+    dst ap1, reg=r2, spm[0:0x40].f32
+    fence
+    apset ap2, f32 @0x0 [4,1,1,16] <16,0,0,1>
+    dld spm[0:0x80].f32, ap2
+    apset ap2, f32 @0x1000 [16,1,1,64] <1,0,0,16>
+    dtr spm[0:0x100].f32, ap2                          ; Kᵀ: [d, position]
+    sems sem0, n=1
+    apset ap2, f32 @0x2000 [64,1,1,16] <16,0,0,1>
+    dld spm[0:0x200].f32, ap2
+    sems sem1, n=1
+    semw sem6, n=1
+    apset ap3, f32 @0x4000 [4,1,1,16] <16,0,0,1>
+    dst ap3, spm[0:0x500].f32
+    halt
+
+.engine mxu
+.from 0:1
+    semw sem0, n=1
+    ldwt spm[0:0x80].f32, k=16, m=4
+    mma acc[0:0x0].f32, spm[0:0x100].f32, k=16, m=4, n0=1, n1=1, n2=64
+    sems sem2, n=1
+    semw sem4, n=1
+    ldwt spm[0:0x300].f32, k=64, m=4
+    semw sem1, n=1
+    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=4, n0=1, n1=1, n2=16
+    sems sem5, n=1
+    halt
+
+.engine vec
+.from 0:1
+    csr r1, scalar0
+    semw sem2, n=1
+    vsel spm[0:0x300].f32, acc[0:0x0].f32, 4:1x1x64, base=0, reg=r1, c2=-1, -inf   ; past − position ≥ 0
+    vred max, spm[0:0x400].f32, spm[0:0x300].f32, 4:1x1x64, dims=n2
+    vts mul, spm[0:0x400].f32, spm[0:0x400].f32, -0.25f, 4:1x1x1
+    sems sem3, n=1
+    semw sem5, n=1
+    semw sem7, n=1
+    vtt div, spm[0:0x500].f32, acc[0:0x400].f32, spm[0:0x404].f32<0,0,0>, 4:1x1x16
+    sems sem6, n=1
+    halt
+
+.engine act
+.from 0:1
+    semw sem3, n=1
+    act exp, spm[0:0x300].f32, spm[0:0x300].f32, bias=spm[0:0x400].f32<0,0,0>, sum=spm[0:0x404].f32, over=n2, scale=0.25, 4:1x1x64
+    sems sem4, n=1
+    sems sem7, n=1
+    halt

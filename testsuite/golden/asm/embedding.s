@@ -1,0 +1,19 @@
+; Embedding: y[24,40] = table[ids[24], :], one token on each partition. The host's ids are int64; the device holds
+; i32, and an id outside the table is refused when it is bound.
+.target edge
+.input  ids   i32 [24]    @0x0 host=i64 range=0..49
+.input  table f16 [50,40] @0x1000
+.output y     f32 [24,40] @0x4000
+.origin "embed|Gather"
+
+.engine q0
+.from 0:1
+    apset ap0, i32 @0x0 [24,1,1,1] <1,0,0,0>
+    dtr spm[0:0x0].i32, ap0
+    fence                                              ; the gather reads them
+    apset ap1, f16 @0x1000 [50,1,40,1] <40,0,1,0>
+    dga spm[0:0x100].f32, ap1, spm[0:0x0].i32, parts=24, n0=1
+    apset ap2, f32 @0x4000 [24,1,1,40] <40,0,0,1>
+    fence
+    dst ap2, spm[0:0x100].f32
+    halt

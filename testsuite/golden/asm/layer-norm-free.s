@@ -1,0 +1,55 @@
+; Layer norm over the free axis: x[40,96], tokens on partitions, 96 features in each.
+; Mean and variance are per-partition scalars (a view of strides 0); gamma and beta reach all partitions by a load
+; with partition stride 0, which reads DRAM once.
+.target edge
+.input  x     f32 [40,96] @0x0
+.input  gamma f32 [96]    @0x4000
+.input  beta  f32 [96]    @0x4200
+.output y     f32 [40,96] @0x8000
+.origin "norm|LayerNormalization"
+
+.engine q0
+.from 0:1
+    apset ap0, f32 @0x0 [40,1,1,96] <96,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    sems sem0, n=1
+    apset ap1, f32 @0x4000 [40,1,1,96] <0,0,0,1>
+    dld spm[0:0x200].f32, ap1
+    apset ap1, f32 @0x4200 [40,1,1,96] <0,0,0,1>
+    dld spm[0:0x400].f32, ap1
+    sems sem1, n=1
+    semw sem4, n=1
+    apset ap2, f32 @0x8000 [40,1,1,96] <96,0,0,1>
+    dst ap2, spm[0:0x0].f32
+    halt
+
+.engine vec
+.from 0:1
+    semw sem0, n=1
+    vred sum, spm[0:0x600].f32, spm[0:0x0].f32, 40:1x1x96, dims=n2
+    vts mul, spm[0:0x600].f32, spm[0:0x600].f32, 0.010416667f, 40:1x1x1          ; mean = sum / 96
+    vtt sub, spm[0:0x0].f32, spm[0:0x0].f32, spm[0:0x600].f32<0,0,0>, 40:1x1x96  ; x − mean
+    sems sem2, n=1
+    semw sem3, n=1
+    vtt mul, spm[0:0x0].f32, spm[0:0x0].f32, spm[0:0x608].f32<0,0,0>, 40:1x1x96  ; · 1/σ
+    semw sem1, n=1
+    vtt mul, spm[0:0x0].f32, spm[0:0x0].f32, spm[0:0x200].f32, 40:1x1x96
+    vtt add, spm[0:0x0].f32, spm[0:0x0].f32, spm[0:0x400].f32, 40:1x1x96
+    sems sem4, n=1
+    halt
+
+.engine act
+.from 0:1
+    semw sem2, n=1
+    act square, spm[0:0x700].f32, spm[0:0x0].f32, sum=spm[0:0x604].f32, over=n2, 40:1x1x96
+    semw sem5, n=1
+    act identity, spm[0:0x604].f32, spm[0:0x604].f32, bias=spm[0:0x610].f32<0,0,0>, scale=0.010416667, 40:1x1x1
+    act rsqrt, spm[0:0x608].f32, spm[0:0x604].f32, 40:1x1x1
+    sems sem3, n=1
+    halt
+
+.engine q1
+.from 0:1
+    dfill spm[0:0x610].f32, 40:1x1x1, 0.00001f          ; epsilon
+    sems sem5, n=1
+    halt

@@ -1,0 +1,61 @@
+; Layer norm over the partition axis: x[40,64] with its 64 features on partitions and tokens along the free axis.
+; A sum over partitions is a product with ones, which also brings the sum to every partition. gamma and beta are
+; per-partition scalars, so they ride along as scale and bias of one ACT instruction.
+.target edge
+.input  x     f32 [40,64] @0x0
+.input  gamma f32 [64]    @0x4000
+.input  beta  f32 [64]    @0x4200
+.output y     f32 [40,64] @0x8000
+.origin "norm|LayerNormalization"
+
+.engine q0
+.from 0:1
+    apset ap0, f32 @0x0 [64,1,1,40] <1,0,0,64>
+    dtr spm[0:0x0].f32, ap0                             ; x turned: [feature, token]
+    dfill spm[0:0x100].f32, 64:1x1x64, 0.015625f        ; 1/64: the product gives means at once
+    sems sem0, n=1
+    sems sem1, n=1
+    apset ap1, f32 @0x4000 [64,1,1,1] <1,0,0,0>
+    dtr spm[0:0x400].f32, ap1
+    apset ap1, f32 @0x4200 [64,1,1,1] <1,0,0,0>
+    dtr spm[0:0x404].f32, ap1
+    dfill spm[0:0x408].f32, 64:1x1x1, 0.00001f
+    sems sem4, n=1
+    semw sem6, n=1
+    apset ap2, f32 @0x8000 [64,1,1,40] <1,0,0,64>
+    dst ap2, spm[0:0x300].f32
+    halt
+
+.engine mxu
+.from 0:1
+    semw sem0, n=1
+    ldw spm[0:0x100].f32, k=64, m=64
+    mma acc[0:0x0].f32, spm[0:0x0].f32, k=64, m=64, n0=1, n1=1, n2=40      ; means, in every partition
+    sems sem2, n=1
+    semw sem3, n=1
+    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=64, n0=1, n1=1, n2=40  ; variances
+    sems sem5, n=1
+    halt
+
+.engine vec
+.from 0:1
+    semw sem1, n=1
+    semw sem2, n=1
+    vtt sub, spm[0:0x0].f32, spm[0:0x0].f32, acc[0:0x0].f32, 64:1x1x40
+    vtt mul, spm[0:0x200].f32, spm[0:0x0].f32, spm[0:0x0].f32, 64:1x1x40
+    sems sem3, n=1
+    semw sem7, n=1
+    vtt mul, spm[0:0x0].f32, spm[0:0x0].f32, spm[0:0x200].f32, 64:1x1x40
+    sems sem8, n=1
+    halt
+
+.engine act
+.from 0:1
+    semw sem4, n=1
+    semw sem5, n=1
+    act rsqrt, spm[0:0x200].f32, acc[0:0x400].f32, bias=spm[0:0x408].f32<0,0,0>, 64:1x1x40
+    sems sem7, n=1
+    semw sem8, n=1
+    actr identity, spm[0:0x300].f32, spm[0:0x0].f32, spm[0:0x400].f32<0,0,0>, bias=spm[0:0x404].f32<0,0,0>, 64:1x1x40
+    sems sem6, n=1
+    halt

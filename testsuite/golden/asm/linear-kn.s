@@ -1,0 +1,46 @@
+; Linear layer with weights stored [K, N]: y[48,80] = x[48,96] · w[96,80].
+; x is the stationary operand with tokens on the grid's columns: x stands as rows of tokens, so `ldwt` turns it.
+; w streams as it lies in DRAM, k on partitions; y comes out with tokens on partitions, as it is stored.
+; K = 96 on 64 rows takes two passes; the second continues the chain of the first.
+.target edge
+.input  x f32 [48,96] @0x0
+.input  w f32 [96,80] @0x8000
+.output y f32 [48,80] @0x10000
+.origin "linear|MatMul"
+
+.engine q0
+.from 0:1
+    apset ap0, f32 @0x0 [48,1,1,96] <96,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    sems sem0, n=1
+    semw sem3, n=1
+    apset ap1, f32 @0x10000 [48,1,1,80] <80,0,0,1>
+    dst ap1, spm[0:0x800].f32
+    halt
+
+.engine q1
+.from 0:1
+    apset ap0, f32 @0x8000 [64,1,1,80] <80,0,0,1>     ; k = 0..64
+    dld spm[0:0x400].f32, ap0
+    apset ap0, f32 @0xd000 [32,1,1,80] <80,0,0,1>     ; k = 64..96
+    dld spm[0:0x600].f32, ap0
+    sems sem1, n=1
+    halt
+
+.engine mxu
+.from 0:1
+    semw sem0, n=1
+    ldwt spm[0:0x0].f32, k=64, m=48
+    semw sem1, n=1
+    mma acc[0:0x0].f32, spm[0:0x400].f32, k=64, m=48, n0=1, n1=1, n2=80
+    ldwt spm[0:0x100].f32, k=32, m=48
+    mma acc[0:0x0].f32, spm[0:0x600].f32, k=32, m=48, n0=1, n1=1, n2=80, cont=1
+    sems sem2, n=1
+    halt
+
+.engine act
+.from 0:1
+    semw sem2, n=1
+    act identity, spm[0:0x800].f32, acc[0:0x0].f32, 48:1x1x80
+    sems sem3, n=1
+    halt

@@ -1,0 +1,34 @@
+; Rotary embedding over halves: x[32, 2·32], tables cos[32,32] and sin[32,32]; tokens on partitions.
+;   y[:, :32] = x₁ cos − x₂ sin      y[:, 32:] = x₂ cos + x₁ sin
+; Both halves go through one instruction each time: n1 walks the halves (stride 32 elements of x, 0 of the tables),
+; and a negative stride reads the halves swapped.
+.target edge
+.input  x   f32 [32,64] @0x0
+.input  cos f32 [32,32] @0x4000
+.input  sin f32 [32,32] @0x6000
+.output y   f32 [32,64] @0x8000
+.origin "rope|RotaryEmbedding"
+
+.engine q0
+.from 0:1
+    apset ap0, f32 @0x0 [32,1,1,64] <64,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    apset ap1, f32 @0x4000 [32,1,1,32] <32,0,0,1>
+    dld spm[0:0x100].f32, ap1
+    apset ap1, f32 @0x6000 [32,1,1,32] <32,0,0,1>
+    dld spm[0:0x180].f32, ap1
+    sems sem0, n=1
+    semw sem1, n=1
+    apset ap2, f32 @0x8000 [32,1,1,64] <64,0,0,1>
+    dst ap2, spm[0:0x200].f32
+    halt
+
+.engine vec
+.from 0:1
+    semw sem0, n=1
+    vtt mul, spm[0:0x200].f32<0,32,1>, spm[0:0x0].f32<0,32,1>, spm[0:0x100].f32<0,0,1>, 32:1x2x32     ; x₁ c, x₂ c
+    vtt mul, spm[0:0x300].f32<0,32,1>, spm[0:0x80].f32<0,-32,1>, spm[0:0x180].f32<0,0,1>, 32:1x2x32   ; x₂ s, x₁ s
+    vtt sub, spm[0:0x200].f32, spm[0:0x200].f32, spm[0:0x300].f32, 32:1x1x32
+    vtt add, spm[0:0x280].f32, spm[0:0x280].f32, spm[0:0x380].f32, 32:1x1x32
+    sems sem1, n=1
+    halt
