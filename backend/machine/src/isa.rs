@@ -18,6 +18,7 @@
 
 pub mod bits;
 pub mod field;
+pub mod manual;
 pub mod operand;
 pub mod text;
 
@@ -170,6 +171,32 @@ pub enum DecodeError {
     },
 }
 
+/// One field of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct FieldRow {
+    /// Name of the operand.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: &'static str,
+    /// Width.
+    pub bits: u32,
+    /// Whether it is written `name=value`.
+    pub named: bool,
+    /// Whether it may be left out.
+    pub optional: fn() -> bool,
+}
+
+impl FieldRow {
+    /// How the operand is written, with its kind for a value.
+    pub fn syntax(&self) -> String {
+        match (self.named, (self.optional)()) {
+            (true, true) => format!("[{}=<{}>]", self.name, self.kind),
+            (true, false) => format!("{}=<{}>", self.name, self.kind),
+            (false, _) => format!("<{}: {}>", self.name, self.kind),
+        }
+    }
+}
+
 /// One row of the table, for manuals and listings.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -181,8 +208,8 @@ pub struct Row {
     pub words: u32,
     /// Which engine executes it.
     pub class: Class,
-    /// (name, kind, bits, whether written `name=`), in encoding order.
-    pub fields: &'static [(&'static str, &'static str, u32, bool)],
+    /// Its fields, in encoding order.
+    pub fields: &'static [FieldRow],
     /// Summary and notes.
     pub doc: &'static str,
     /// What it computes.
@@ -309,12 +336,12 @@ macro_rules! for_each_inst { ($m:ident) => { $m! {
     /// Grid rows `src.part ..+k`, columns `col ..+m`; the free dim is the last (`s2`).
     ldw = Ldw @ 0x20, 1 words of Mxu { src: View, k: Parts, m: Parts, col: u8 }
         touches { Role::Read => src, src, Shape::new(k.0, [1, 1, m.0.into()]); }
-        model "S[src.part + r, col + c] = src[r, c]" timing "k rows of the array, hidden behind a running `mma`" traps "bounds; alignment; uninitialised; illegal: type";
+        model "S[src.part + r, col + c] = src[r, c]" timing "stationary load of k rows" traps "bounds; alignment; uninitialised; illegal: type";
     /// Loads the stationary operand, output dim on partitions.
     /// Grid rows `row ..+k`, columns `col ..+m`: the transpose of what `ldw` reads.
     ldwt = Ldwt @ 0x21, 1 words of Mxu { src: View, k: Parts, m: Parts, row: u8, col: u8 }
         touches { Role::Read => src, src, Shape::new(m.0, [1, 1, k.0.into()]); }
-        model "S[row + r, col + c] = src[c, r]" timing "`ldwt_factor` × max(k, m) rows of the array, hidden behind a running `mma`" traps "as ldw";
+        model "S[row + r, col + c] = src[c, r]" timing "stationary load of `ldwt_factor` × max(k, m) rows" traps "as ldw";
     /// Multiplies: the moving operand streams over the stationary grid.
     /// Rows `mov.part ..+k`, columns `acc.part ..+m`. `cont` continues the chain from the accumulator, else it starts
     /// at 0; k ascends. Floats chain in f32 by fma; integers in i32, wrapping, after subtracting the zero points.
@@ -443,7 +470,13 @@ macro_rules! define { ($(
         opcode: $code,
         words: $words,
         class: Class::$Class,
-        fields: &[$((stringify!($f), <$T as Field>::KIND, <$T as Field>::BITS, <$T as Field>::NAMED)),*],
+        fields: &[$(FieldRow {
+            name: stringify!($f),
+            kind: <$T as Field>::KIND,
+            bits: <$T as Field>::BITS,
+            named: <$T as Field>::NAMED,
+            optional: || <$T as Field>::absent().is_some(),
+        }),*],
         doc: concat!($($doc, "\n"),*),
         model: $model,
         timing: $timing,
@@ -514,7 +547,8 @@ macro_rules! define { ($(
         pub(crate) fn parse_operands(name: &str, c: &mut Cursor<'_>) -> Option<Result<Inst, SyntaxError>> {
             $( if name == mnemonic(stringify!($method)) {
                 #[allow(unused_mut, unused_variables)]
-                return Some((|| { let mut first = true; Ok(Inst::$Name { $($f: c.operand::<$T>(stringify!($f), &mut first)?),* }) })());
+                let mut read = || { let mut first = true; Ok(Inst::$Name { $($f: c.operand::<$T>(stringify!($f), &mut first)?),* }) };
+                return Some(read());
             } )*
             None
         }
@@ -593,12 +627,12 @@ mod tests {
     #[test]
     fn every_row_round_trips_through_bits_and_text() {
         let mut rng = Rng::new(1);
-        for row in 0..ROWS.len() {
+        for (row, described) in ROWS.iter().enumerate() {
             for _ in 0..200 {
                 let inst = Inst::draw(row, &mut rng);
                 let mut words = Vec::new();
                 inst.encode(&mut words).unwrap();
-                assert_eq!(words.len() as u32, ROWS[row].words);
+                assert_eq!(words.len() as u32, described.words);
                 assert_eq!(Inst::decode(&words), Ok((inst, words.len())), "{inst}");
                 let text = inst.to_string();
                 let mut c = Cursor::new(&text, None);

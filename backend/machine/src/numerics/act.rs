@@ -3,6 +3,9 @@
 //! Written without tables and, but for the trigonometric ones, without branches (selects only), so that a loop over
 //! a slice vectorises. Subnormals are kept; NaN gives NaN.
 
+// Coefficients are written with the digits of their sources, which round to the same values.
+#![allow(clippy::excessive_precision)]
+
 use crate::isa::ActFunc;
 
 pub use super::trig::{cos, sin};

@@ -2,6 +2,9 @@
 //!
 //! Below 2²⁸·π/2 the reduction is two products; above it is exact in integers (Payne and Hanek).
 
+// Coefficients are written with the digits of their sources, which round to the same values.
+#![allow(clippy::excessive_precision)]
+
 /// The first 33 bits of π/2 and the rest.
 const HALF_PI_HI: f64 = 1.570_796_310_901_641_8;
 const HALF_PI_LO: f64 = 1.589_325_477_352_819_7e-8;
