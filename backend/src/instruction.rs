@@ -72,6 +72,7 @@ impl MOp {
             MOp::Vmrg { dst, mask, a, b, .. } => vec![dst, mask, a, b],
             MOp::Vshuf { dst, src, idx, .. } => vec![dst, src, idx],
             MOp::Vtopk { values, indices, src, .. } => vec![values, indices, src],
+            MOp::Actr { dst, src, scale, bias, .. } => [dst, src, scale].into_iter().chain(bias).collect(),
             MOp::Act { dst, src, bias, sum, .. } => {
                 [dst, src].into_iter().chain(bias).chain(sum.as_ref().map(|s| &s.dst)).collect()
             }
@@ -206,6 +207,14 @@ pub(crate) fn build(op: &MOp, r: &Resolved<'_>) -> Result<Inst, BackendError> {
             shape: shape(grid),
             k: Len(*k),
             smallest: !*largest,
+        },
+        MOp::Actr { func, dst, src, scale, bias, grid } => Inst::Actr {
+            func: *func,
+            dst: view(dst)?,
+            src: view(src)?,
+            scale: view(scale)?,
+            bias: optional(bias)?,
+            shape: shape(grid),
         },
         MOp::Act { func, dst, src, bias, sum, scale, grid } => Inst::Act {
             func: *func,

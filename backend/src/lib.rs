@@ -10,12 +10,16 @@
 
 pub mod allocate;
 pub mod depend;
+mod dram;
+mod emit;
 pub mod error;
 mod handover;
 mod instruction;
 pub mod lir;
 pub mod placement;
+mod select;
 pub mod stream;
 pub mod sync;
 
+pub use emit::{EmitReport, FoldEvaluator, emit, emit_with_report};
 pub use error::BackendError;

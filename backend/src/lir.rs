@@ -251,6 +251,14 @@ pub enum MOp {
         k: u32,
         largest: bool,
     },
+    Actr {
+        func: ActFunc,
+        dst: Opnd,
+        src: Opnd,
+        scale: Opnd,
+        bias: Option<Opnd>,
+        grid: Grid,
+    },
     Act {
         func: ActFunc,
         dst: Opnd,

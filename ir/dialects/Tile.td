@@ -208,7 +208,7 @@ def Tile_MapOp : Tile_Op<"map"> {
                        DefaultValuedAttr<DenseF64ArrayAttr, "{}">:$imms,
                        DefaultValuedAttr<DenseI64ArrayAttr, "{}">:$imm_at);
   let assemblyFormat = [{
-    $kind $dst `,` custom<Sources>($srcs, $imms, $imm_at) attr-dict `:` type($dst) (`,` type($srcs)^)?
+    $kind $dst `,` custom<Sources>($srcs, $imms, $imm_at) attr-dict `:` qualified(type($dst)) (`,` type($srcs)^)?
   }];
   let hasVerifier = 1;
 }

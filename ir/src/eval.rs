@@ -1,4 +1,13 @@
-//! The reference evaluator.
+//! The reference evaluator of `nn`: what every other part is compared with.
+//!
+//! Plain and obviously right rather than fast, but for its inner product. It shares nothing with the simulator.
+
+pub mod array;
+mod fma;
+pub mod map;
+pub mod nn;
+
+pub use nn::{Files, NoFiles, eval};
 
 use crate::types::{DType, Scalar};
 use half::{bf16, f16};

@@ -40,7 +40,9 @@ fn crates_import_only_what_their_layer_allows() {
             let Some(table) = manifest.get(section).and_then(|section| section.as_table()) else { continue };
             for name in table.keys() {
                 let ours = PACKAGES.iter().any(|(ours, _)| ours == name);
-                if (ours || RESTRICTED.contains(&name.as_str())) && !allowed.contains(&name.as_str()) {
+                // the backend's own tests run what it emits
+                let tested = (*package, section, name.as_str()) == ("kiln-backend", "dev-dependencies", "kiln-runtime");
+                if (ours || RESTRICTED.contains(&name.as_str())) && !allowed.contains(&name.as_str()) && !tested {
                     offenders.push(format!("{package} names {name} in [{section}]"));
                 }
             }
@@ -50,7 +52,7 @@ fn crates_import_only_what_their_layer_allows() {
 }
 
 /// The only files with unsafe code, each with its reason in its header.
-const UNSAFE_FILES: &[&str] = &["ir/src/ffi.rs", "backend/machine/src/map.rs"];
+const UNSAFE_FILES: &[&str] = &["ir/src/ffi.rs", "ir/src/eval/fma.rs", "backend/machine/src/map.rs"];
 
 fn may_be_unsafe(path: &str) -> bool {
     UNSAFE_FILES.contains(&path) || path.starts_with("runtime/src/kernels")

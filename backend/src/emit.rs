@@ -1,0 +1,314 @@
+//! Emission: the steps of the backend in order, and the program with its DRAM image and bindings.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kiln_ir::{IN_MEMORY, Module, Tensor, tile};
+use kiln_machine::program::{
+    Binding, BindingRole, DeviceSegment, FileRef, ImageExtent, ImageSource, OriginRange, OriginShare,
+    Program, Segment, Stream,
+};
+use kiln_machine::target::Target;
+
+use crate::allocate::{Capacity, Packing, allocate};
+use crate::error::BackendError;
+use crate::lir::{Engine, Lir, Storage};
+use crate::placement::{Extent, Placement};
+use crate::{depend, dram, select, stream, sync};
+
+/// What emission needs from outside: constant functions and the files that weights refer to.
+pub trait FoldEvaluator {
+    /// The value of an `nn` function without arguments.
+    fn evaluate(&self, module: &Module, function: &str) -> Result<Tensor, String>;
+    /// The contents of a file of `nn.files`, by reference.
+    fn file(&self, path: &str) -> Result<Bytes, String>;
+}
+
+/// What became of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EmitReport {
+    /// Instructions in the text of each stream.
+    pub instructions: BTreeMap<String, usize>,
+    /// Bytes of all streams.
+    pub text_bytes: u64,
+    /// Semaphores used.
+    pub semaphores: usize,
+    /// Constraints between engines, before and after reduction.
+    pub constraints: (usize, usize),
+    /// Waits and signals executed in a run.
+    pub sync_executed: u64,
+    /// Most SPM and ACC bytes of one partition that a group uses.
+    pub spm_peak_bytes: u64,
+    pub acc_peak_bytes: u64,
+    /// Each group's memories.
+    pub packings: Vec<Packing>,
+    /// DRAM bytes in all, and of temporaries.
+    pub dram_bytes: u64,
+    pub temp_bytes: u64,
+    /// DMA queues used; fewer than the target's if semaphores ran short.
+    pub queues: u32,
+}
+
+/// Emits the module's tile program for a target.
+///
+/// # Errors
+/// See [`BackendError`]; [`BackendError::DoesNotFit`] names the group that needs smaller tiles.
+pub fn emit(module: &Module, target: &Target, folds: &dyn FoldEvaluator) -> Result<Program, BackendError> {
+    emit_with_report(module, target, folds).map(|(program, _)| program)
+}
+
+/// As [`emit`], with what became of the program.
+///
+/// # Errors
+/// As [`emit`].
+pub fn emit_with_report(
+    module: &Module,
+    target: &Target,
+    folds: &dyn FoldEvaluator,
+) -> Result<(Program, EmitReport), BackendError> {
+    let source = module.program("main").map_err(|e| BackendError::Malformed(e.to_string()))?;
+    let mut queues = target.dma_queues as u32;
+    loop {
+        match scheduled(&source, target, queues) {
+            Err(BackendError::Semaphores { .. }) if queues > 1 => queues /= 2,
+            Err(e) => return Err(e),
+            Ok(done) => {
+                let program = assemble(module, &source, target, folds, &done)?;
+                return Ok((program, report(&done, queues)));
+            }
+        }
+    }
+}
+
+/// Everything but the image.
+struct Scheduled {
+    lir: Lir,
+    placement: Placement,
+    packings: Vec<Packing>,
+    sync: sync::SyncPlan,
+    streams: BTreeMap<Engine, stream::EmittedStream>,
+    dram: dram::DramPlan,
+}
+
+fn scheduled(source: &tile::Program, target: &Target, queues: u32) -> Result<Scheduled, BackendError> {
+    let lir = select::select(source, target, queues)?;
+    let capacity = Capacity {
+        partitions: target.partitions as u32,
+        spm_bytes: target.spm_partition_bytes(),
+        acc_bytes: target.acc_partition_bytes(),
+    };
+    let (slots, packings) = allocate(&lir, capacity)?;
+    let dram = dram::place(source, &lir, target)?;
+    let placement = Placement { slots, drams: dram.extents.clone() };
+    let edges = depend::constraints(&lir, &placement);
+    let sync = sync::plan(&lir, &edges);
+    if sync.owners.len() > target.semaphores as usize {
+        return Err(BackendError::Semaphores {
+            needed: sync.owners.len(),
+            available: target.semaphores as usize,
+        });
+    }
+    let mut streams = BTreeMap::new();
+    for index in 0..kiln_machine::isa::Engine::COUNT {
+        let engine = Engine(index as u8);
+        let emitted = stream::emit(&lir, &placement, &sync, engine)?;
+        if !emitted.words.is_empty() {
+            streams.insert(engine, emitted);
+        }
+    }
+    Ok(Scheduled { lir, placement, packings, sync, streams, dram })
+}
+
+fn report(done: &Scheduled, queues: u32) -> EmitReport {
+    let peak =
+        |space| done.packings.iter().filter(|p| p.space == space).map(|p| p.peak_bytes).max().unwrap_or(0);
+    let name = |e: &Engine| stream::unit(*e).map_or_else(String::new, |u| u.to_string());
+    EmitReport {
+        instructions: done.streams.iter().map(|(e, s)| (name(e), s.instructions)).collect(),
+        text_bytes: done.streams.values().map(|s| s.words.len() as u64 * 32).sum(),
+        semaphores: done.sync.owners.len(),
+        constraints: (done.sync.found, done.sync.kept),
+        sync_executed: sync::executed(&done.lir, &done.sync),
+        spm_peak_bytes: peak(kiln_machine::isa::Space::Spm),
+        acc_peak_bytes: peak(kiln_machine::isa::Space::Acc),
+        packings: done.packings.clone(),
+        dram_bytes: done.dram.bytes,
+        temp_bytes: done.dram.temp_bytes,
+        queues,
+    }
+}
+
+fn assemble(
+    module: &Module,
+    source: &tile::Program,
+    target: &Target,
+    folds: &dyn FoldEvaluator,
+    done: &Scheduled,
+) -> Result<Program, BackendError> {
+    let mut origins = Vec::new();
+    let mut number: BTreeMap<String, u32> = BTreeMap::new();
+    let mut streams = BTreeMap::new();
+    for (engine, emitted) in &done.streams {
+        let mut ranges = Vec::with_capacity(emitted.origins.len());
+        for (start, end, id) in &emitted.origins {
+            let names = &done.lir.origins[id.index()];
+            let shares: Vec<OriginShare> = names
+                .iter()
+                .map(|name| {
+                    let next = number.len() as u32;
+                    let origin = *number.entry(name.clone()).or_insert(next);
+                    if origin == next {
+                        origins.push(name.clone());
+                    }
+                    OriginShare { origin, weight: 1 }
+                })
+                .collect();
+            if !shares.is_empty() {
+                ranges.push(OriginRange { start: *start, end: *end, shares });
+            }
+        }
+        if let Some(unit) = stream::unit(*engine) {
+            streams.insert(unit, Stream { words: emitted.words.clone(), origins: ranges });
+        }
+    }
+    let mut image = Image::new(module, folds)?;
+    let mut bindings = Vec::new();
+    for (dram, at) in source.drams.iter().zip(&done.placement.drams) {
+        match &dram.kind {
+            tile::DramKind::Input(port) => bindings.push(binding(dram, port, BindingRole::Input, *at)),
+            tile::DramKind::Output(port) => bindings.push(binding(dram, port, BindingRole::Output, *at)),
+            tile::DramKind::Weight(parts) => image.weight(parts, *at)?,
+            tile::DramKind::Fold(function) => image.fold(module, folds, function, dram, *at)?,
+            tile::DramKind::Temp => {}
+        }
+    }
+    Ok(Program {
+        target_name: target.name.clone(),
+        target_digest: target.digest(),
+        dram_bytes: done.dram.bytes,
+        bindings,
+        scalars: Vec::new(),
+        files: image.files,
+        blobs: image.blobs,
+        image: image.extents,
+        origins,
+        segments: vec![Segment::Device(DeviceSegment { streams })],
+    })
+}
+
+fn binding(dram: &tile::Dram, port: &kiln_ir::nn::Port, role: BindingRole, at: Extent) -> Binding {
+    Binding {
+        name: port.name.clone(),
+        role,
+        dtype: dram.ty.dtype,
+        host_dtype: port.host_type.unwrap_or(dram.ty.dtype),
+        shape: dram.ty.shape.clone(),
+        address: at.base,
+        range: port.range.map(|[lo, hi]| (lo, hi)),
+        alias_of: None,
+    }
+}
+
+/// The DRAM image under construction.
+struct Image {
+    files: Vec<FileRef>,
+    /// Number in [`Image::files`] of each entry of `nn.files`; none for the module's own bytes.
+    numbers: Vec<Option<u32>>,
+    blobs: Vec<Bytes>,
+    extents: Vec<ImageExtent>,
+}
+
+impl Image {
+    fn new(module: &Module, folds: &dyn FoldEvaluator) -> Result<Self, BackendError> {
+        let mut image =
+            Image { files: Vec::new(), numbers: Vec::new(), blobs: Vec::new(), extents: Vec::new() };
+        for path in module.files() {
+            if path == IN_MEMORY {
+                image.numbers.push(None);
+                continue;
+            }
+            let bytes =
+                folds.file(&path).map_err(|reason| BackendError::Fold { name: path.clone(), reason })?;
+            image.numbers.push(Some(image.files.len() as u32));
+            let file = FileRef::new(&path, &bytes)
+                .map_err(|e| BackendError::Fold { name: path.clone(), reason: e.to_string() })?;
+            image.files.push(file);
+        }
+        if image.numbers.contains(&None) {
+            image.blobs.push(Bytes::copy_from_slice(module.blob()));
+        }
+        Ok(image)
+    }
+
+    fn weight(&mut self, parts: &[tile::Part], at: Extent) -> Result<(), BackendError> {
+        for part in parts {
+            let number = self.numbers.get(part.file as usize).ok_or_else(|| {
+                BackendError::Malformed(format!(
+                    "a weight refers to file {} of {}",
+                    part.file,
+                    self.numbers.len()
+                ))
+            })?;
+            let (offset, pitch) = (part.file_offset, part.file_pitch);
+            self.extents.push(ImageExtent {
+                address: at.base + part.offset,
+                pitch: part.pitch,
+                rows: part.rows,
+                row_bytes: part.row_bytes,
+                source: match number {
+                    Some(file) => ImageSource::File { file: *file, offset, pitch },
+                    None => ImageSource::Blob { blob: 0, offset, pitch },
+                },
+            });
+        }
+        Ok(())
+    }
+
+    fn fold(
+        &mut self,
+        module: &Module,
+        folds: &dyn FoldEvaluator,
+        function: &str,
+        dram: &tile::Dram,
+        at: Extent,
+    ) -> Result<(), BackendError> {
+        let fail = |reason: String| BackendError::Fold { name: function.to_owned(), reason };
+        let value = folds.evaluate(module, function).map_err(fail)?;
+        if value.dtype != dram.ty.dtype || value.shape != dram.ty.shape {
+            return Err(fail(format!("gives {:?} {:?}, not {}", value.dtype, value.shape, dram.ty)));
+        }
+        let row_bytes = value.data.len() as u64;
+        let blob = self.blobs.len() as u32;
+        self.blobs.push(value.data);
+        let source = ImageSource::Blob { blob, offset: 0, pitch: row_bytes };
+        self.extents.push(ImageExtent { address: at.base, pitch: row_bytes, rows: 1, row_bytes, source });
+        Ok(())
+    }
+}
+
+/// Groups in which each DRAM tensor is used, first and last.
+pub(crate) fn dram_uses(lir: &Lir) -> BTreeMap<u32, (usize, usize)> {
+    let mut uses: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
+    let mut note = |group: usize, work: &crate::lir::Work| {
+        for access in &work.accesses {
+            if let Storage::Dram(d) = access.storage {
+                let range = uses.entry(d.0).or_insert((group, group));
+                range.1 = range.1.max(group);
+            }
+        }
+    };
+    fn visit(lir: &Lir, item: &crate::lir::Item, f: &mut impl FnMut(&crate::lir::Work)) {
+        match item {
+            crate::lir::Item::Work(work) => f(work),
+            crate::lir::Item::Loop(body) => {
+                lir.blocks[body.index()].items.iter().for_each(|i| visit(lir, i, f))
+            }
+        }
+    }
+    for (g, group) in lir.groups.iter().enumerate() {
+        for item in &lir.blocks[crate::lir::ROOT.index()].items[group.items.clone()] {
+            visit(lir, item, &mut |work| note(g, work));
+        }
+    }
+    uses
+}

@@ -1,0 +1,663 @@
+//! Selection: each tile op becomes instructions of one engine, or of several DMA queues.
+//!
+//! The block tree of the result has the loops of the tile program; work order within a block is program order. Copies
+//! and simple arithmetic run on VEC or ACT, whichever has less to do in the group; transfers go to the queue with the
+//! fewest bytes, loads and stores on queues of their own so that a store waiting for results holds up no load.
+
+mod dma;
+mod elementwise;
+mod geometry;
+mod maps;
+mod matmul;
+
+use std::collections::BTreeMap;
+
+use kiln_ir::{DType, Origin, tile};
+use kiln_machine::isa::{CvtMode, Dt, RedOp, Space};
+use kiln_machine::target::Target;
+
+use crate::error::BackendError;
+use crate::lir::{
+    Access, Block, BlockId, BufId, Buffer, Code, Engine, Group, Item, IvId, Lir, MOp, Mode, OriginId, ROOT,
+    Terms, Work, add_term,
+};
+use dma::{Direction, DramView, Rows};
+use elementwise::{Affine, walk};
+use geometry::{DramTensor, Tile};
+
+/// A transfer of fewer bytes is not worth a second queue: about what one queue moves in the latency of another.
+const SPLIT_BYTES: u64 = 32 << 10;
+
+/// Selects the whole program, with at most `queues` DMA queues.
+pub(crate) fn select(program: &tile::Program, target: &Target, queues: u32) -> Result<Lir, BackendError> {
+    let drams = program
+        .drams
+        .iter()
+        .enumerate()
+        .map(|(i, d)| {
+            let dt = device_type(d.ty.dtype).ok_or_else(|| {
+                BackendError::Malformed(format!(
+                    "DRAM tensor `{}` of {:?} has no device type",
+                    d.name, d.ty.dtype
+                ))
+            })?;
+            let shape = d.ty.shape.iter().map(|e| *e as u64).collect();
+            Ok(DramTensor { id: crate::lir::DramId(i as u32), dt, shape })
+        })
+        .collect::<Result<_, BackendError>>()?;
+    let mut s = Selector {
+        lir: Lir::new(),
+        target,
+        partitions: target.partitions as u32,
+        drams,
+        origins: BTreeMap::new(),
+        queues: Queues::new(queues),
+        group: GroupState::default(),
+    };
+    for group in &program.groups {
+        s.group(group)?;
+    }
+    Ok(s.lir)
+}
+
+/// The element type on the device; none for 64-bit types.
+pub(crate) fn device_type(dtype: DType) -> Option<Dt> {
+    Some(match dtype {
+        DType::F32 => Dt::F32,
+        DType::BF16 => Dt::Bf16,
+        DType::F16 => Dt::F16,
+        DType::F8E4M3 => Dt::F8e4m3,
+        DType::F8E5M2 => Dt::F8e5m2,
+        DType::I8 => Dt::I8,
+        DType::U8 | DType::Bool => Dt::U8,
+        DType::I16 => Dt::I16,
+        DType::U16 => Dt::U16,
+        DType::I32 => Dt::I32,
+        DType::U32 => Dt::U32,
+        _ => return None,
+    })
+}
+
+/// Bytes given to each queue so far; the last quarter of the queues stores.
+struct Queues {
+    loads: Vec<u64>,
+    stores: Vec<u64>,
+}
+
+impl Queues {
+    fn new(count: u32) -> Self {
+        let stores = if count > 1 { count.div_ceil(4) } else { 0 };
+        Queues { loads: vec![0; (count - stores).max(1) as usize], stores: vec![0; stores as usize] }
+    }
+
+    fn most(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::Store if !self.stores.is_empty() => self.stores.len() as u32,
+            _ => self.loads.len() as u32,
+        }
+    }
+
+    /// The queue with the fewest bytes, which then has `bytes` more.
+    fn take(&mut self, direction: Direction, bytes: u64) -> Engine {
+        let first = self.loads.len();
+        let (list, base) = match direction {
+            Direction::Store if !self.stores.is_empty() => (&mut self.stores, first),
+            _ => (&mut self.loads, 0),
+        };
+        let least = (0..list.len()).min_by_key(|i| (list[*i], *i)).unwrap_or(0);
+        list[least] += bytes.max(1);
+        Engine::queue((base + least) as u32)
+    }
+}
+
+/// What selection knows within a group.
+#[derive(Default)]
+struct GroupState {
+    index: usize,
+    bufs: Vec<Option<BufId>>,
+    ivs: BTreeMap<u32, IvId>,
+    /// Per-partition constants made at the start of the group, by bits and type.
+    constants: BTreeMap<(u32, bool), Tile>,
+    /// Works that make them.
+    prelude: Vec<Work>,
+    /// Rank of the group's buffers.
+    rank: usize,
+    /// Ticks of work given to VEC and ACT.
+    vec_ticks: u64,
+    act_ticks: u64,
+}
+
+struct Selector<'a> {
+    lir: Lir,
+    target: &'a Target,
+    partitions: u32,
+    drams: Vec<DramTensor>,
+    origins: BTreeMap<Vec<String>, OriginId>,
+    queues: Queues,
+    group: GroupState,
+}
+
+/// Where a statement stands.
+#[derive(Clone, Copy)]
+struct Place {
+    block: BlockId,
+    origin: OriginId,
+    /// How often it runs.
+    runs: u64,
+}
+
+impl Selector<'_> {
+    fn group(&mut self, group: &tile::Group) -> Result<(), BackendError> {
+        let index = self.lir.groups.len();
+        self.group = GroupState {
+            index,
+            bufs: vec![None; group.bufs.len()],
+            rank: group.bufs.first().map_or(1, |b| b.shape.len()),
+            ..GroupState::default()
+        };
+        self.survey(group, &group.body, 1);
+        let start = self.lir.blocks[ROOT.index()].items.len();
+        self.body(group, &group.body, ROOT, 1)?;
+        let prelude = std::mem::take(&mut self.group.prelude);
+        let shift = prelude.len();
+        for block in &mut self.lir.blocks {
+            if let Some((ROOT, item)) = &mut block.parent
+                && *item >= start
+            {
+                *item += shift;
+            }
+        }
+        self.lir.blocks[ROOT.index()].items.splice(start..start, prelude.into_iter().map(Item::Work));
+        let end = self.lir.blocks[ROOT.index()].items.len();
+        self.lir.groups.push(Group { name: group.name.clone(), items: start..end });
+        Ok(())
+    }
+
+    /// Adds up the work that has no choice of engine.
+    fn survey(&mut self, group: &tile::Group, body: &[tile::Stmt], runs: u64) {
+        for stmt in body {
+            match stmt {
+                tile::Stmt::Alloc { .. } => {}
+                tile::Stmt::For { trip, body, .. } => self.survey(group, body, runs * *trip as u64),
+                tile::Stmt::Op { op, .. } => match maps::engines(group, op) {
+                    maps::Engines::Vec => self.group.vec_ticks += runs * self.ticks(group, op, Engine::VEC),
+                    maps::Engines::Act => self.group.act_ticks += runs * self.ticks(group, op, Engine::ACT),
+                    maps::Engines::Either | maps::Engines::Neither => {}
+                },
+            }
+        }
+    }
+
+    /// About how long VEC or ACT takes for an op.
+    fn ticks(&self, group: &tile::Group, op: &tile::Op, engine: Engine) -> u64 {
+        let views = op.writes().into_iter().map(|(v, _)| v).chain(op.reads());
+        let free = |v: &tile::View| {
+            let part = group.bufs[v.buf.index()].part;
+            let chunks = v.shape[part].div_ceil(self.partitions as usize);
+            (v.shape.iter().enumerate().filter(|(a, _)| *a != part).map(|(_, n)| *n).product::<usize>()
+                * chunks) as u64
+        };
+        let n = views.map(free).max().unwrap_or(0);
+        let t = self.target;
+        let (start, lanes, div) = match engine {
+            Engine::VEC => (t.vec_startup_cycles, t.vec_lanes, t.vec_clock_div),
+            _ => (t.act_startup_cycles, t.act_lanes, t.act_clock_div),
+        };
+        (start + (n * t.partitions).div_ceil(lanes)) * div
+    }
+
+    fn body(
+        &mut self,
+        group: &tile::Group,
+        body: &[tile::Stmt],
+        block: BlockId,
+        runs: u64,
+    ) -> Result<(), BackendError> {
+        for stmt in body {
+            match stmt {
+                tile::Stmt::Alloc { buf, depth } => self.alloc(group, *buf, *depth, block)?,
+                tile::Stmt::For { iv, trip, body } => {
+                    let counter = self.lir.new_iv(*trip as u64);
+                    self.group.ivs.insert(iv.0, counter);
+                    let id = BlockId(self.lir.blocks.len() as u32);
+                    let at = self.lir.blocks[block.index()].items.len();
+                    self.lir.blocks.push(Block {
+                        parent: Some((block, at)),
+                        iv: Some(counter),
+                        items: Vec::new(),
+                    });
+                    self.lir.blocks[block.index()].items.push(Item::Loop(id));
+                    self.body(group, body, id, runs * *trip as u64)?;
+                }
+                tile::Stmt::Op { op, origin } => {
+                    let place = Place { block, origin: self.intern(origin), runs };
+                    self.op(group, op, place).map_err(|fault| match fault {
+                        Fault::Backend(e) => e,
+                        Fault::Text(reason) => BackendError::Unsupported {
+                            op: op.name().into(),
+                            reason,
+                            origin: origin.names().map(str::to_owned).collect(),
+                        },
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, origin: &Origin) -> OriginId {
+        let names: Vec<String> = origin.names().map(str::to_owned).collect();
+        let next = OriginId(self.origins.len() as u32);
+        let id = *self.origins.entry(names.clone()).or_insert(next);
+        if id == next {
+            self.lir.origins.push(names);
+        }
+        id
+    }
+
+    fn alloc(
+        &mut self,
+        group: &tile::Group,
+        buf: tile::BufId,
+        depth: usize,
+        block: BlockId,
+    ) -> Result<(), BackendError> {
+        let ty = &group.bufs[buf.index()];
+        let dt = device_type(ty.dtype)
+            .ok_or_else(|| BackendError::Malformed(format!("buffer {} of {:?}", buf.0, ty.dtype)))?;
+        let id = BufId(self.lir.buffers.len() as u32);
+        self.lir.buffers.push(Buffer {
+            group: self.group.index,
+            extents: ty.shape.iter().map(|e| *e as u32).collect(),
+            part: ty.part,
+            dt,
+            space: match ty.space {
+                tile::Space::Spm => Space::Spm,
+                tile::Space::Acc => Space::Acc,
+            },
+            depth: depth as u32,
+            block,
+        });
+        self.group.bufs[buf.index()] = Some(id);
+        Ok(())
+    }
+
+    fn tile(&self, view: &tile::View) -> Result<Tile, Fault> {
+        let buf = self
+            .group
+            .bufs
+            .get(view.buf.index())
+            .copied()
+            .flatten()
+            .ok_or("a buffer is used before its alloc")?;
+        let mut coefs: BTreeMap<IvId, Vec<i64>> = BTreeMap::new();
+        for (iv, c) in &view.ivs {
+            if c.iter().any(|c| *c != 0) {
+                coefs.insert(self.iv(*iv)?, c.clone());
+            }
+        }
+        let sizes: Vec<u32> = view.shape.iter().map(|s| *s as u32).collect();
+        if sizes.contains(&0) {
+            return Err("a view without elements".into());
+        }
+        let buffer = &self.lir.buffers[buf.index()];
+        Ok(Tile::new(buffer, buf, self.partitions, &view.offsets, &sizes, &coefs)?)
+    }
+
+    fn iv(&self, iv: tile::IvId) -> Result<IvId, Fault> {
+        Ok(*self.group.ivs.get(&iv.0).ok_or("a loop variable is used outside its loop")?)
+    }
+
+    fn terms(&self, ivs: &[(tile::IvId, i64)]) -> Result<Terms, Fault> {
+        let mut terms = Terms::new();
+        for (iv, c) in ivs {
+            add_term(&mut terms, self.iv(*iv)?, *c);
+        }
+        Ok(terms)
+    }
+
+    fn affine(&self, form: &tile::Affine) -> Result<Affine, Fault> {
+        Ok(Affine { base: form.base, axes: form.axes.clone(), terms: self.terms(&form.ivs)? })
+    }
+
+    fn push(&mut self, place: Place, engine: Engine, code: Vec<Code>, accesses: Vec<Access>) {
+        let work = Work { engine, code, accesses, origin: place.origin };
+        self.lir.blocks[place.block.index()].items.push(Item::Work(work));
+    }
+
+    fn op(&mut self, group: &tile::Group, op: &tile::Op, place: Place) -> Result<(), Fault> {
+        match op {
+            tile::Op::Load { dram, at, dst } => self.transfer(Direction::Load, *dram, at, dst, place),
+            tile::Op::Store { src, dram, at } => self.transfer(Direction::Store, *dram, at, src, place),
+            tile::Op::Gather { dram, at, idx, row_stride, rows, dst } => {
+                self.indexed(Direction::Load, *dram, at, idx, (*rows, *row_stride), dst, place)
+            }
+            tile::Op::Scatter { src, idx, dram, at, row_stride, rows } => {
+                self.indexed(Direction::Store, *dram, at, idx, (*rows, *row_stride), src, place)
+            }
+            tile::Op::Matmul { acc, s, x, accumulate } => self.matmul(acc, s, x, *accumulate, place),
+            tile::Op::Transpose { dst, src } => self.transpose(dst, src, place),
+            tile::Op::Fill { dst, value } => self.fill(dst, *value, place),
+            tile::Op::Iota { dst, form } => {
+                let (dst, form) = (self.tile(dst)?, self.affine(form)?);
+                let accesses = vec![dst.access(Mode::Write)];
+                let code = walk(&mut self.lir, self.partitions, &[&dst], &[], Some(&form), &mut |step| {
+                    let [d] = step.opnds else { return Vec::new() };
+                    step.predicate.iter().map(|f| iota(d.clone(), step.grid, f)).collect()
+                })?;
+                self.push(place, Engine::VEC, code, accesses);
+                Ok(())
+            }
+            tile::Op::Mask { dst, src, form, fill } => {
+                let (dst, src, form) = (self.tile(dst)?, self.tile(src)?, self.affine(form)?);
+                let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
+                let imm = maps::immediate(*fill, src.dt.is_integer());
+                let code =
+                    walk(&mut self.lir, self.partitions, &[&dst, &src], &[], Some(&form), &mut |step| {
+                        let ([d, s], Some(f)) = (step.opnds, step.predicate) else { return Vec::new() };
+                        let (base, terms, cp, c) = (f.base, f.terms, f.cp, f.c);
+                        vec![MOp::Vsel {
+                            dst: d.clone(),
+                            src: s.clone(),
+                            grid: step.grid,
+                            base,
+                            terms,
+                            cp,
+                            c,
+                            imm,
+                        }]
+                    })?;
+                self.push(place, Engine::VEC, code, accesses);
+                Ok(())
+            }
+            tile::Op::Reduce { kind, dst, src, accumulate } => {
+                let op =
+                    RedOp::by_name(kind.name()).ok_or_else(|| format!("no reduction `{}`", kind.name()))?;
+                self.reduce(op, dst, src, *accumulate, place)
+            }
+            tile::Op::Scan { kind, dst, src, axis, exclusive, reverse } => {
+                let op = RedOp::by_name(kind.name()).ok_or_else(|| format!("no scan `{}`", kind.name()))?;
+                let (dst, src) = (self.tile(dst)?, self.tile(src)?);
+                let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
+                let n2 = src.sizes[*axis];
+                let (exclusive, reverse) = (*exclusive, *reverse);
+                let code = elementwise::along(
+                    &mut self.lir,
+                    self.partitions,
+                    &[&dst, &src],
+                    *axis,
+                    &mut |o, parts, n| {
+                        let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
+                        let (dst, src) = (o[0].clone(), o[1].clone());
+                        MOp::Vscan { op, dst, src, carry: None, grid, exclusive, reverse }
+                    },
+                )?;
+                self.push(place, Engine::VEC, code, accesses);
+                Ok(())
+            }
+            tile::Op::TopK { values, indices, src, axis, largest } => {
+                let (values, indices, src) = (self.tile(values)?, self.tile(indices)?, self.tile(src)?);
+                let accesses =
+                    vec![src.access(Mode::Read), values.access(Mode::Write), indices.access(Mode::Write)];
+                let (k, n2, largest) = (values.sizes[*axis], src.sizes[*axis], *largest);
+                let tiles = [&values, &indices, &src];
+                let code =
+                    elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
+                        let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
+                        let (values, indices, src) = (o[0].clone(), o[1].clone(), o[2].clone());
+                        MOp::Vtopk { values, indices, src, grid, k, largest }
+                    })?;
+                self.push(place, Engine::VEC, code, accesses);
+                Ok(())
+            }
+            tile::Op::Shuffle { dst, src, idx, axis } => {
+                let (dst, src, idx) = (self.tile(dst)?, self.tile(src)?, self.tile(idx)?);
+                let accesses = vec![src.access(Mode::Read), idx.access(Mode::Read), dst.access(Mode::Write)];
+                let (bound, n2) = (src.sizes[*axis], dst.sizes[*axis]);
+                let tiles = [&dst, &src, &idx];
+                let code =
+                    elementwise::along(&mut self.lir, self.partitions, &tiles, *axis, &mut |o, parts, n| {
+                        let grid = crate::lir::Grid { parts, n: [n[0], n[1], n2] };
+                        MOp::Vshuf { dst: o[0].clone(), src: o[1].clone(), idx: o[2].clone(), grid, bound }
+                    })?;
+                self.push(place, Engine::VEC, code, accesses);
+                Ok(())
+            }
+            tile::Op::Map { kind, dst, srcs } => self.map(group, op, *kind, dst, srcs, place),
+            tile::Op::Cast { dst, src } => self.cast(group, op, dst, src, place),
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        direction: Direction,
+        dram: tile::DramId,
+        at: &tile::Access,
+        view: &tile::View,
+        place: Place,
+    ) -> Result<(), Fault> {
+        let tile = self.tile(view)?;
+        let tensor = self.drams[dram.index()].clone();
+        let side = DramView {
+            tensor: &tensor,
+            offset: at.offset,
+            terms: self.terms(&at.ivs)?,
+            strides: at.strides.clone(),
+        };
+        let walked = tile.sizes.iter().zip(&at.strides).filter(|(_, s)| **s != 0).map(|(n, _)| u64::from(*n));
+        let bytes = tensor.dt.bytes_of(walked.product());
+        let repeats = tile.parts() > 1 && at.strides[tile.part] == 0;
+        let most = if repeats { 1 } else { self.queues.most(direction).into() };
+        let ways = (bytes / SPLIT_BYTES).clamp(1, most) as u32;
+        for span in dma::shares(&tile, self.partitions, ways) {
+            let share = bytes * u64::from(span.1) / u64::from(tile.parts());
+            let queue = self.queues.take(direction, share * place.runs);
+            let part = dma::transfer(&mut self.lir, self.partitions, direction, &tile, &side, span)?;
+            self.push(place, queue, part.code, part.accesses);
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn indexed(
+        &mut self,
+        direction: Direction,
+        dram: tile::DramId,
+        at: &tile::Access,
+        idx: &tile::View,
+        (rows, row_stride): (i64, i64),
+        view: &tile::View,
+        place: Place,
+    ) -> Result<(), Fault> {
+        let (tile, idx) = (self.tile(view)?, self.tile(idx)?);
+        let tensor = self.drams[dram.index()].clone();
+        let side = DramView {
+            tensor: &tensor,
+            offset: at.offset,
+            terms: self.terms(&at.ivs)?,
+            strides: at.strides.clone(),
+        };
+        let count = u32::try_from(rows).map_err(|_| format!("{rows} rows"))?;
+        let rows = Rows { count, stride: row_stride };
+        let part = dma::indexed(&mut self.lir, self.partitions, direction, &tile, &idx, &side, rows)?;
+        let bytes = tile.sizes.iter().map(|n| u64::from(*n)).product::<u64>() * tile.element_bytes() as u64;
+        let queue = self.queues.take(direction, bytes * place.runs);
+        self.push(place, queue, part.code, part.accesses);
+        Ok(())
+    }
+
+    fn matmul(
+        &mut self,
+        acc: &tile::View,
+        s: &tile::View,
+        x: &tile::View,
+        accumulate: bool,
+        place: Place,
+    ) -> Result<(), Fault> {
+        let (acc, s, x) = (self.tile(acc)?, self.tile(s)?, self.tile(x)?);
+        let space = |t: &Tile| self.lir.buffers[t.buf.index()].space;
+        if let Some(reason) = matmul::wrong_space(space(&acc), space(&s), space(&x)) {
+            return Err(reason.into());
+        }
+        let array = matmul::Array {
+            partitions: self.partitions,
+            bank_entries: self.target.acc_bank_entries() as u32,
+            has_ldwt: self.target.has_ldwt != 0,
+        };
+        let mut accesses = vec![s.access(Mode::Read), x.access(Mode::Read), acc.access(Mode::Write)];
+        if accumulate {
+            accesses.push(acc.access(Mode::Read));
+        }
+        let code = matmul::select(&mut self.lir, array, &acc, &s, &x, accumulate)?;
+        self.push(place, Engine::MXU, code, accesses);
+        Ok(())
+    }
+
+    fn transpose(&mut self, dst: &tile::View, src: &tile::View, place: Place) -> Result<(), Fault> {
+        if self.target.has_mtrn == 0 {
+            return Err("this target has no `mtrn`".into());
+        }
+        let (dst, src) = (self.tile(dst)?, self.tile(src)?);
+        let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
+        let code = elementwise::transpose(&mut self.lir, self.partitions, &dst, &src)?;
+        self.push(place, Engine::MXU, code, accesses);
+        Ok(())
+    }
+
+    fn reduce(
+        &mut self,
+        op: RedOp,
+        dst: &tile::View,
+        src: &tile::View,
+        accumulate: bool,
+        place: Place,
+    ) -> Result<(), Fault> {
+        let (dst, src) = (self.tile(dst)?, self.tile(src)?);
+        let reduced: Vec<usize> =
+            (0..dst.sizes.len()).filter(|a| dst.sizes[*a] == 1 && src.sizes[*a] > 1).collect();
+        if reduced.contains(&src.part) {
+            return Err("the partition axis is reduced".into());
+        }
+        let mut accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
+        if accumulate {
+            accesses.push(dst.access(Mode::Read));
+        }
+        let code = walk(&mut self.lir, self.partitions, &[&dst, &src], &reduced, None, &mut |step| {
+            let [d, s] = step.opnds else { return Vec::new() };
+            let (dst, src, grid, dims) = (d.clone(), s.clone(), step.grid, step.reduced);
+            vec![MOp::Vred { op, dst, src, grid, dims, accumulate }]
+        })?;
+        self.push(place, Engine::VEC, code, accesses);
+        Ok(())
+    }
+
+    fn fill(&mut self, dst: &tile::View, value: f64, place: Place) -> Result<(), Fault> {
+        let dst = self.tile(dst)?;
+        let accesses = vec![dst.access(Mode::Write)];
+        let code = self.fill_code(&dst, value)?;
+        self.push(place, Engine::VEC, code, accesses);
+        Ok(())
+    }
+
+    /// An iota without steps writes whole numbers; others are added to 0.
+    fn fill_code(&mut self, dst: &Tile, value: f64) -> Result<Vec<Code>, String> {
+        let whole = value.fract() == 0.0
+            && value.abs() < f64::from(1 << 24)
+            && !(value == 0.0 && value.is_sign_negative());
+        let base = if whole { value as i64 } else { 0 };
+        let form = Affine { base, axes: vec![0; dst.sizes.len()], terms: Terms::new() };
+        let imm = maps::immediate(value, dst.dt.is_integer());
+        walk(&mut self.lir, self.partitions, &[dst], &[], Some(&form), &mut |step| {
+            let ([d], Some(f)) = (step.opnds, &step.predicate) else { return Vec::new() };
+            let mut ops = vec![iota(d.clone(), step.grid, f)];
+            if !whole {
+                let op = kiln_machine::isa::VecOp::Add;
+                let (dst, a, grid) = (d.clone(), d.clone(), step.grid);
+                ops.push(MOp::Vts { op, dst, a, imm, reversed: false, grid });
+            }
+            ops
+        })
+    }
+
+    /// A per-partition constant in SPM, made once at the start of the group.
+    fn constant(&mut self, value: f64, integer: bool, part: usize, place: Place) -> Result<Tile, Fault> {
+        let bits = maps::immediate(value, integer);
+        if let Some(known) = self.group.constants.get(&(bits, integer)) {
+            return Ok(Tile { part, ..known.clone() });
+        }
+        let mut extents = vec![1; self.group.rank];
+        extents[part] = self.partitions;
+        let buf = BufId(self.lir.buffers.len() as u32);
+        let dt = if integer { Dt::I32 } else { Dt::F32 };
+        let buffer = Buffer {
+            group: self.group.index,
+            extents: extents.clone(),
+            part,
+            dt,
+            space: Space::Spm,
+            depth: 1,
+            block: ROOT,
+        };
+        let zeros = vec![0; extents.len()];
+        let tile = Tile::new(&buffer, buf, self.partitions, &zeros, &extents, &BTreeMap::new())?;
+        self.lir.buffers.push(buffer);
+        let code = self.fill_code(&tile, value)?;
+        let accesses = vec![tile.access(Mode::Write)];
+        self.group.prelude.push(Work { engine: Engine::VEC, code, accesses, origin: place.origin });
+        self.group.constants.insert((bits, integer), tile.clone());
+        Ok(tile)
+    }
+
+    /// A constant as an operand beside `like`: the same partitions, extent 1 elsewhere.
+    fn constant_like(&mut self, value: f64, integer: bool, like: &Tile, place: Place) -> Result<Tile, Fault> {
+        let mut tile = self.constant(value, integer, like.part, place)?;
+        // the value is the same everywhere: any chunk of the operand reads the one there is
+        tile.sizes = vec![1; like.sizes.len()];
+        tile.sizes[like.part] = like.parts();
+        tile.part = like.part;
+        tile.part0 = like.part0;
+        tile.strides = vec![0; like.sizes.len()];
+        Ok(tile)
+    }
+
+    fn cast(
+        &mut self,
+        group: &tile::Group,
+        op: &tile::Op,
+        dst: &tile::View,
+        src: &tile::View,
+        place: Place,
+    ) -> Result<(), Fault> {
+        let (dst, src) = (self.tile(dst)?, self.tile(src)?);
+        let mode = CvtMode::Cast;
+        self.copy(group, op, mode, &dst, &src, place)
+    }
+}
+
+fn iota(dst: crate::lir::Opnd, grid: crate::lir::Grid, f: &elementwise::Predicate) -> MOp {
+    MOp::Viota { dst, grid, base: f.base, terms: f.terms.clone(), cp: f.cp, c: f.c }
+}
+
+/// Why an op has no instructions.
+enum Fault {
+    Backend(BackendError),
+    Text(String),
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Fault::Text(text)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(text: &str) -> Self {
+        Fault::Text(text.into())
+    }
+}
+
+impl From<BackendError> for Fault {
+    fn from(e: BackendError) -> Self {
+        Fault::Backend(e)
+    }
+}
