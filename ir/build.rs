@@ -51,6 +51,7 @@ fn main() {
         .flag("-fvisibility-inlines-hidden")
         .flag("-Wno-unused-parameter")
         .debug(false)
+        .opt_level(if env::var("PROFILE").as_deref() == Ok("release") { 2 } else { 0 })
         .compile("kiln_ir_shim");
 }
 

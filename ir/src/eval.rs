@@ -1,16 +1,43 @@
-//! The reference evaluator of `nn`: what every other part is compared with.
+//! The reference evaluator: what a program of `nn` or `tile` means, written to be obviously right.
 //!
-//! Plain and obviously right rather than fast, but for its inner product. It shares nothing with the simulator.
+//! It shares no code with the simulator, the rewrites or the lowering.
 
 pub mod array;
 mod fma;
 pub mod map;
 pub mod nn;
 
-pub use nn::{Files, NoFiles, eval};
+pub use array::Array;
 
+use crate::module::{IN_MEMORY, Module};
 use crate::types::{DType, Scalar};
+use bytes::Bytes;
 use half::{bf16, f16};
+
+/// The contents of a module's `nn.files`, by number.
+#[derive(Clone, Debug, Default)]
+pub struct Files(Vec<Bytes>);
+
+impl Files {
+    /// The files of `module`: `maps` holds one entry for each entry of `nn.files` in order; that of the in-memory
+    /// file `""` is ignored, the module's own bytes stand there. Missing entries are empty.
+    pub fn of(module: &Module, maps: Vec<Bytes>) -> Self {
+        let mut maps = maps.into_iter();
+        let contents = module.files().into_iter().map(|name| {
+            let map = maps.next().unwrap_or_default();
+            if name == IN_MEMORY { Bytes::copy_from_slice(module.blob()) } else { map }
+        });
+        Files(contents.collect())
+    }
+
+    /// `length` bytes at `offset` of file number `file`; none when the file is shorter.
+    pub fn slice(&self, file: u32, offset: u64, length: u64) -> Option<Bytes> {
+        let bytes = self.0.get(file as usize)?;
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(length).ok()?)?;
+        (end <= bytes.len()).then(|| bytes.slice(start..end))
+    }
+}
 
 /// The bytes of `value` rounded or wrapped to `dtype`.
 pub(crate) fn scalar_bytes(dtype: DType, value: Scalar) -> Vec<u8> {

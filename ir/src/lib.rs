@@ -13,6 +13,7 @@ mod ffi;
 mod module;
 pub mod nn;
 mod origin;
+pub mod pass;
 pub mod tile;
 pub mod types;
 

@@ -133,6 +133,22 @@ impl Module {
         }
     }
 
+    pub(crate) fn from_parts(op: OwnedOp, context: &Context, blob: BytesMut) -> Self {
+        Module { op, context: context.clone(), blob }
+    }
+
+    pub(crate) fn take_blob(&mut self) -> BytesMut {
+        std::mem::take(&mut self.blob)
+    }
+
+    pub(crate) fn put_blob(&mut self, blob: BytesMut) {
+        self.blob = blob;
+    }
+
+    pub(crate) fn into_blob(mut self) -> BytesMut {
+        self.take_blob()
+    }
+
     pub(crate) fn op(&self) -> Op {
         self.op.get()
     }

@@ -172,3 +172,91 @@ fn an_access_past_a_tensor_does_not_verify() {
     assert_eq!(error.code(), "ir::verify");
     assert!(error.to_string().contains("reaches elements 0 to 127 of the 120 of @x"), "{error}");
 }
+
+mod passes {
+    use super::*;
+    use kiln_ir::pass::{OptionInfo, Pass, PassError, PassInfo, register, run_pipeline};
+
+    /// Renames `main`, or misbehaves as told.
+    struct Rename {
+        to: String,
+    }
+
+    impl Pass for Rename {
+        fn set_option(&mut self, _: &str, value: &str) -> Result<(), String> {
+            if value.contains(' ') {
+                return Err("a name has no blanks".into());
+            }
+            self.to = value.into();
+            Ok(())
+        }
+
+        fn run(&mut self, module: &mut Module) -> Result<(), PassError> {
+            match self.to.as_str() {
+                "panic" => panic!("as told"),
+                "fail" => Err("as told".into()),
+                "swap" => {
+                    *module = Module::new(&Context::new());
+                    Ok(())
+                }
+                to => {
+                    let text = module.print_with_locations().replace("@main", &format!("@{to}"));
+                    let (_, offset) = module.add_blob(b"abc");
+                    assert_eq!(offset, 64);
+                    let context = module.context().clone();
+                    let files = module.files();
+                    *module = Module::parse(&context, text)?;
+                    assert_eq!(module.files(), files);
+                    module.add_blob(&[7; 65]);
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    static PASSES: &[PassInfo] = &[PassInfo {
+        name: "test-rename",
+        description: "renames main",
+        options: &[OptionInfo { name: "to", description: "new name", default: "other" }],
+        create: || Box::new(Rename { to: String::new() }),
+    }];
+
+    fn module() -> Result<Module, IrError> {
+        let mut module = Module::new(&Context::new());
+        softmax(&mut module)?;
+        module.add_blob(&[1, 2, 3]);
+        Ok(module)
+    }
+
+    #[test]
+    fn a_pipeline_runs_rust_and_mlir_passes() -> Result<(), IrError> {
+        register(PASSES);
+        register(PASSES);
+        let mut m = module()?;
+        run_pipeline(&mut m, "cse,test-rename{to=renamed},canonicalize")?;
+        let f = m.func("renamed")?;
+        // The two equal broadcasts' operands differ, so nothing merges; the identity is kept.
+        assert_eq!(f.ops.len(), 12);
+        assert!(!f.ops[11].origin.is_empty());
+        assert_eq!(m.blob().len(), 65);
+        Ok(())
+    }
+
+    #[test]
+    fn failures_are_told_with_the_pass() -> Result<(), IrError> {
+        register(PASSES);
+        for (pipeline, code, text) in [
+            ("test-rename{to=panic}", "ir::pass", "pass 'test-rename' panicked: as told"),
+            ("test-rename{to=fail}", "ir::pass", "pass 'test-rename': as told"),
+            ("test-rename{to=swap}", "ir::pass", "a module of another context"),
+            ("test-rename{to='a b'}", "ir::pass", "a name has no blanks"),
+            ("test-rename{from=x}", "ir::pipeline", "no such option from"),
+            ("nope", "ir::pipeline", "'nope' does not refer to a registered pass"),
+        ] {
+            let error = run_pipeline(&mut module()?, pipeline).unwrap_err();
+            assert_eq!(error.code(), code, "{pipeline}: {error}");
+            assert!(error.to_string().contains(text), "{pipeline}: {error}");
+        }
+        Ok(())
+    }
+}

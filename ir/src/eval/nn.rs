@@ -1,35 +1,17 @@
 //! The meaning of `nn`, op by op, as plainly as it can be written. It shares no code with the simulator.
 
 use super::array::{Array, Data, cast, for_each_index, round_f32, strides, wrap_int};
-use super::{fma, map};
+use super::{Files, fma, map};
 use crate::error::{IrError, Result};
 use crate::nn::{ContractDims, Func, Op, OpKind, ReduceKind, ScanKind, ScatterReduction};
 use crate::types::{DType, Scalar, Tensor, TensorType};
 use bytes::Bytes;
 
-/// Where the bytes of `nn.weight` come from.
-pub trait Files {
-    /// `length` bytes at `offset` of file number `file` of the module.
-    ///
-    /// # Errors
-    /// In words, when there are no such bytes.
-    fn read(&self, file: u32, offset: u64, length: u64) -> std::result::Result<Bytes, String>;
-}
-
-/// No files: for functions without weights.
-pub struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, file: u32, _: u64, _: u64) -> std::result::Result<Bytes, String> {
-        Err(format!("no file number {file} is given"))
-    }
-}
-
 /// Evaluates `func` on `inputs`, which must have its arguments' types, and gives its results in order.
 ///
 /// # Errors
 /// [`IrError::Eval`] when an input has another type, a weight cannot be read, or an index is out of range.
-pub fn eval(func: &Func, inputs: &[Tensor], files: &dyn Files) -> Result<Vec<Tensor>> {
+pub fn eval(func: &Func, inputs: &[Tensor], files: &Files) -> Result<Vec<Tensor>> {
     let mut values: Vec<Option<Array>> = vec![None; func.value_count()];
     if inputs.len() != func.args.len() {
         return Err(IrError::eval(
@@ -83,13 +65,13 @@ pub fn eval_op(
     op: &Op,
     operands: &[&Array],
     types: &[&TensorType],
-    files: &dyn Files,
+    files: &Files,
 ) -> std::result::Result<Vec<Array>, String> {
     let ty = types[0];
     let x = || operands[0];
     let one = match &op.kind {
         OpKind::Constant { ty, bytes } => read(ty, bytes.clone()),
-        OpKind::Weight { ty, file, offset, length } => read(ty, files.read(*file, *offset, *length)?),
+        OpKind::Weight { ty, file, offset, length } => read(ty, weight(files, *file, *offset, *length)?),
         OpKind::Map { kind } => map::map(*kind, operands),
         OpKind::Cast { dtype } => cast(x(), *dtype),
         OpKind::Contract { dims, .. } => contract(operands[0], operands[1], dims, ty),
@@ -136,6 +118,11 @@ pub fn eval_op(
     };
     debug_assert_eq!(one.ty(), *ty, "{}", op.kind.name());
     Ok(vec![one])
+}
+
+fn weight(files: &Files, file: u32, offset: u64, length: u64) -> std::result::Result<Bytes, String> {
+    let missing = || format!("file {file} has no {length} bytes at {offset}");
+    files.slice(file, offset, length).ok_or_else(missing)
 }
 
 fn read(ty: &TensorType, data: Bytes) -> Array {
@@ -723,7 +710,7 @@ mod tests {
         let results: Vec<_> = build(&mut b, &values)?.into_iter().map(|v| (v, Port::named("y"))).collect();
         b.finish(&mut module, &results)?;
         let inputs: Vec<Tensor> = args.iter().map(|(shape, v)| floats(shape, v).to_tensor()).collect();
-        Ok(eval(&module.func("main")?, &inputs, &NoFiles)?.iter().map(Array::from_tensor).collect())
+        Ok(eval(&module.func("main")?, &inputs, &Files::default())?.iter().map(Array::from_tensor).collect())
     }
 
     fn floats(shape: &[usize], values: &[f32]) -> Array {
@@ -862,7 +849,7 @@ mod tests {
         let x = b.arg(0);
         b.finish(&mut module, &[(x, Port::named("y"))]).expect("a well-formed function");
         let func = module.func("main").expect("main");
-        let fault = eval(&func, &[floats(&[3], &[0.; 3]).to_tensor()], &NoFiles).expect_err("another shape");
+        let fault = eval(&func, &[floats(&[3], &[0.; 3]).to_tensor()], &Files::default()).expect_err("another shape");
         assert!(fault.to_string().contains("the input x is a tensor<3xf32>, not a tensor<2xf32>"));
     }
 }

@@ -1,0 +1,189 @@
+//! The table of ONNX operators, and what an operator's importer sees.
+//!
+//! One file per operator (or family of operators that differ in one word) under `ops/`, one row each here.
+//! An importer is a composition of `nn` ops; folding, broadcasting, typing and ranges are the draft's.
+
+mod attention;
+mod cast;
+mod concat;
+mod constant;
+mod constant_of_shape;
+mod conv;
+mod cumsum;
+mod elementwise;
+mod expand;
+mod gather;
+mod gather_elements;
+mod gather_nd;
+mod gelu;
+mod gemm;
+mod layer_normalization;
+mod matmul;
+mod pad;
+mod range;
+mod reduce;
+mod reshape;
+mod rms_normalization;
+mod rotary_embedding;
+mod shape;
+mod slice;
+mod softmax;
+mod split;
+mod squeeze;
+mod tile;
+mod transpose;
+mod trilu;
+mod unsqueeze;
+mod where_op;
+
+use kiln_ir::nn::MapKind as M;
+use kiln_ir::nn::ReduceKind as R;
+
+use crate::call::Call;
+use crate::draft::{Result, Val};
+
+/// One operator.
+pub struct Row {
+    /// Operator domain; empty for ONNX's own.
+    pub domain: &'static str,
+    /// Operator name.
+    pub name: &'static str,
+    /// First opset version of the domain that this row covers.
+    pub since: i64,
+    /// Last one; [`NEWEST`] when still current.
+    pub until: i64,
+    /// Element types of the results' computation: a set of letters, see [`dtypes_text`].
+    pub dtypes: &'static str,
+    /// What is not handled, or what surprises; empty when all of the operator is.
+    pub notes: &'static str,
+    /// The composition.
+    pub import: fn(&mut Call) -> Result<Vec<Val>>,
+}
+
+/// The newest opset of ONNX's own domain that the table was written against.
+pub const NEWEST: i64 = 28;
+
+/// The oldest opset of ONNX's own domain that is imported.
+pub const OLDEST: i64 = 7;
+
+/// Spells out a row's dtype letters: `f` floats, `i` integers, `b` bool, `x` any dtype, moved as bytes.
+pub fn dtypes_text(letters: &str) -> String {
+    let word = |c| match c {
+        'f' => "float16 bfloat16 float double",
+        'i' => "integers",
+        'b' => "bool",
+        _ => "all",
+    };
+    letters.chars().map(word).collect::<Vec<_>>().join(", ")
+}
+
+/// All operators, by domain and name.
+#[rustfmt::skip] // a table
+pub const TABLE: &[Row] = &[
+    row("Abs",                 1, "fi",  "", |c| elementwise::unary(c, M::Abs)),
+    row("Add",                 7, "fi",  "", |c| elementwise::binary(c, M::Add)),
+    row("And",                 7, "b",   "", |c| elementwise::binary(c, M::And)),
+    row("Attention",          23, "f",   "softmax in the precision of the operands unless `softmax_precision` says otherwise", attention::import),
+    row("Cast",                6, "fib", "to and from float16, bfloat16, float, double, integers and bool", cast::import),
+    row("CastLike",           15, "fib", "as Cast", cast::import_like),
+    row("Ceil",                6, "f",   "", |c| elementwise::unary(c, M::Ceil)),
+    row("Clip",                6, "fi",  "", elementwise::clip),
+    row("Concat",              4, "x",   "", concat::import),
+    row("Constant",            1, "x",   "no strings, no sparse tensors", constant::import),
+    row("ConstantOfShape",     9, "x",   "the shape is known at import", constant_of_shape::import),
+    row("Conv",                1, "f",   "", conv::import),
+    row("Cos",                 7, "f",   "", |c| elementwise::unary(c, M::Cos)),
+    row("CumSum",             11, "fi",  "the axis is known at import", cumsum::import),
+    row("Div",                 7, "fi",  "integers truncate", |c| elementwise::binary(c, M::Div)),
+    row("Dropout",             7, "x",   "inference only", elementwise::dropout),
+    row("Equal",               7, "fib", "", |c| elementwise::binary(c, M::Eq)),
+    row("Erf",                 9, "f",   "", |c| elementwise::unary(c, M::Erf)),
+    row("Exp",                 6, "f",   "", |c| elementwise::unary(c, M::Exp)),
+    row("Expand",              8, "x",   "the shape is known at import", expand::import),
+    row("Flatten",             1, "x",   "", reshape::flatten),
+    row("Floor",               6, "f",   "", |c| elementwise::unary(c, M::Floor)),
+    row("Gather",              1, "x",   "", gather::import),
+    row("GatherElements",     11, "x",   "", gather_elements::import),
+    row("GatherND",           11, "x",   "", gather_nd::import),
+    row("Gelu",               20, "f",   "", gelu::import),
+    row("Gemm",                7, "fi",  "", gemm::import),
+    row("Greater",             7, "fi",  "", |c| elementwise::binary(c, M::Gt)),
+    row("GreaterOrEqual",     12, "fi",  "", |c| elementwise::binary(c, M::Ge)),
+    row("Identity",            1, "x",   "", |c| elementwise::unary(c, M::Identity)),
+    row("IsInf",              10, "f",   "", elementwise::is_inf),
+    row("IsNaN",               9, "f",   "", |c| elementwise::unary(c, M::IsNan)),
+    row("LayerNormalization", 17, "f",   "statistics in float", layer_normalization::import),
+    row("Less",                7, "fi",  "", |c| elementwise::binary(c, M::Lt)),
+    row("LessOrEqual",        12, "fi",  "", |c| elementwise::binary(c, M::Le)),
+    row("Log",                 6, "f",   "", |c| elementwise::unary(c, M::Log)),
+    row("MatMul",              1, "fi",  "", matmul::import),
+    row("Max",                 6, "fi",  "", |c| elementwise::variadic(c, M::Max)),
+    row("Min",                 6, "fi",  "", |c| elementwise::variadic(c, M::Min)),
+    row("Mod",                10, "fi",  "", elementwise::modulo),
+    row("Mul",                 7, "fi",  "", |c| elementwise::binary(c, M::Mul)),
+    row("Neg",                 6, "fi",  "", |c| elementwise::unary(c, M::Neg)),
+    row("Not",                 1, "b",   "", |c| elementwise::unary(c, M::Not)),
+    row("Or",                  7, "b",   "", |c| elementwise::binary(c, M::Or)),
+    row("Pad",                 2, "x",   "mode constant; the pads are known at import", pad::import),
+    row("Pow",                 7, "fi",  "", elementwise::pow),
+    row("RMSNormalization",   23, "f",   "statistics in float", rms_normalization::import),
+    row("Range",              11, "fi",  "the limits are known at import", range::import),
+    row("Reciprocal",          6, "f",   "", |c| elementwise::unary(c, M::Reciprocal)),
+    row("ReduceL2",            1, "f",   "", reduce::l2),
+    row("ReduceMax",           1, "fi",  "", |c| reduce::import(c, R::Max)),
+    row("ReduceMean",          1, "f",   "", reduce::mean),
+    row("ReduceMin",           1, "fi",  "", |c| reduce::import(c, R::Min)),
+    row("ReduceProd",          1, "fi",  "", |c| reduce::import(c, R::Prod)),
+    row("ReduceSum",           1, "fi",  "", |c| reduce::import(c, R::Sum)),
+    row("Relu",                6, "fi",  "", |c| elementwise::unary(c, M::Relu)),
+    row("Reshape",             5, "x",   "the shape is known at import", reshape::import),
+    row("RotaryEmbedding",    23, "f",   "", rotary_embedding::import),
+    row("Round",              11, "f",   "half to even", |c| elementwise::unary(c, M::Round)),
+    row("Shape",               1, "x",   "", shape::import),
+    row("Sigmoid",             6, "f",   "", |c| elementwise::unary(c, M::Sigmoid)),
+    row("Sign",                9, "fi",  "", |c| elementwise::unary(c, M::Sign)),
+    row("Sin",                 7, "f",   "", |c| elementwise::unary(c, M::Sin)),
+    row("Size",                1, "x",   "", shape::size),
+    row("Slice",               1, "x",   "starts, ends, axes and steps are known at import", slice::import),
+    row("Softmax",             1, "f",   "", softmax::import),
+    row("Softplus",            1, "f",   "", |c| elementwise::unary(c, M::Softplus)),
+    row("Split",               2, "x",   "the sizes are known at import", split::import),
+    row("Sqrt",                6, "f",   "", |c| elementwise::unary(c, M::Sqrt)),
+    row("Squeeze",             1, "x",   "the axes are known at import", squeeze::import),
+    row("Sub",                 7, "fi",  "", |c| elementwise::binary(c, M::Sub)),
+    row("Sum",                 6, "f",   "", |c| elementwise::variadic(c, M::Add)),
+    row("Tanh",                6, "f",   "", |c| elementwise::unary(c, M::Tanh)),
+    row("Tile",                6, "x",   "the repeats are known at import", tile::import),
+    row("Transpose",           1, "x",   "", transpose::import),
+    row("Trilu",              14, "x",   "`k` is known at import", trilu::import),
+    row("Unsqueeze",           1, "x",   "the axes are known at import", unsqueeze::import),
+    row("Where",               9, "x",   "", where_op::import),
+    row("Xor",                 7, "b",   "", |c| elementwise::binary(c, M::Xor)),
+];
+
+/// A row of ONNX's own domain, current since opset `since`.
+const fn row(
+    name: &'static str,
+    since: i64,
+    dtypes: &'static str,
+    notes: &'static str,
+    import: fn(&mut Call) -> Result<Vec<Val>>,
+) -> Row {
+    Row { domain: "", name, since, until: NEWEST, dtypes, notes, import }
+}
+
+/// The row of an operator at an opset version of its domain.
+pub fn find(domain: &str, name: &str, opset: i64) -> Option<&'static Row> {
+    TABLE.iter().find(|r| r.domain == domain && r.name == name && (r.since..=r.until).contains(&opset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_and_distinct() {
+        let key = |r: &Row| (r.domain, r.name, r.since);
+        assert!(TABLE.windows(2).all(|w| key(&w[0]) < key(&w[1])));
+    }
+}

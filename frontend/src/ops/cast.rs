@@ -1,0 +1,39 @@
+//! `Cast` and `CastLike`.
+//!
+//! ```text
+//! y = Cast <to = 1> (x)   →   nn.cast x : f32
+//! ```
+
+use kiln_machine::tensor::DType;
+
+use crate::call::Call;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::draft::{Result, Val};
+use crate::model_file::{dtype_from_onnx, onnx_type_name};
+
+/// `Cast`.
+pub fn import(c: &mut Call) -> Result<Vec<Val>> {
+    let to = c.required(c.int("to")?, "to")?;
+    let dtype = i32::try_from(to).ok().and_then(dtype_from_onnx).ok_or_else(|| {
+        Diagnostic::new(Code::DType, format!("conversion to {} is not handled", onnx_type_name(to as i32)))
+    })?;
+    convert(c, dtype)
+}
+
+/// `CastLike`: to the dtype of the second input.
+pub fn import_like(c: &mut Call) -> Result<Vec<Val>> {
+    let like = c.input(1)?;
+    let dtype = c.draft.dtype(like);
+    convert(c, dtype)
+}
+
+fn convert(c: &mut Call, dtype: DType) -> Result<Vec<Val>> {
+    // Both only concern the 8-bit floats, to which saturation is the one conversion we have.
+    let saturate = c.flag("saturate", true)?;
+    c.ignore(&["round_mode"]);
+    if !saturate && matches!(dtype, DType::F8E4M3 | DType::F8E5M2) {
+        return Err(Diagnostic::new(Code::Attribute, "saturate = 0 is not handled"));
+    }
+    let x = c.input(0)?;
+    Ok(vec![c.draft.cast(x, dtype)?])
+}

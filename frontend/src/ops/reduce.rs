@@ -1,0 +1,53 @@
+//! `ReduceSum`, `ReduceMax`, …, `ReduceMean`, `ReduceL2`: axes as attribute or as input, whichever is given.
+
+use kiln_ir::nn::{MapKind, ReduceKind};
+
+use crate::call::Call;
+use crate::draft::{Keep, Result, Val};
+
+/// A plain reduction.
+pub fn import(c: &mut Call, kind: ReduceKind) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    let (axes, keep) = axes(c)?;
+    Ok(vec![c.draft.reduce(kind, x, &axes, keep)?])
+}
+
+/// `ReduceMean`.
+pub fn mean(c: &mut Call) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    c.expect_float(x)?;
+    let (axes, keep) = axes(c)?;
+    if axes.is_empty() {
+        return Ok(vec![x]);
+    }
+    let count: usize = axes.iter().map(|&d| c.draft.shape(x)[d]).product();
+    let sum = c.draft.reduce(ReduceKind::Sum, x, &axes, keep)?;
+    Ok(vec![c.draft.map_scalar(MapKind::Div, sum, count as f64)?])
+}
+
+/// `ReduceL2`: √Σx².
+pub fn l2(c: &mut Call) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    c.expect_float(x)?;
+    let (axes, keep) = axes(c)?;
+    let square = c.draft.map1(MapKind::Square, x)?;
+    let sum = c.draft.reduce(ReduceKind::Sum, square, &axes, keep)?;
+    Ok(vec![c.draft.map1(MapKind::Sqrt, sum)?])
+}
+
+/// The axes to reduce, and whether they stay.
+fn axes(c: &mut Call) -> Result<(Vec<usize>, Keep)> {
+    let rank = c.draft.rank(c.input(0)?);
+    let keep = if c.flag("keepdims", true)? { Keep::Dims } else { Keep::No };
+    let noop = c.flag("noop_with_empty_axes", false)?;
+    let listed = match c.ints("axes")? {
+        Some(axes) => Some(axes.to_vec()),
+        None => c.optional_ints(1, "the axes")?,
+    };
+    let axes = match listed {
+        Some(axes) if !axes.is_empty() => c.axes(&axes, rank)?,
+        _ if noop => Vec::new(),
+        _ => (0..rank).collect(),
+    };
+    Ok((axes, keep))
+}

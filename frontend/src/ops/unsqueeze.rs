@@ -1,0 +1,19 @@
+//! `Unsqueeze`: dims of extent 1 put in; axes as attribute or as input, counted in the result.
+
+use crate::call::Call;
+use crate::draft::{Result, Val};
+
+/// `Unsqueeze`.
+pub fn import(c: &mut Call) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    let listed = match c.ints("axes")? {
+        Some(axes) => axes.to_vec(),
+        None => c.known_ints(1, "the axes")?,
+    };
+    let rank = c.draft.rank(x) + listed.len();
+    let axes = c.axes(&listed, rank)?;
+    let mut extents = c.draft.shape(x).iter();
+    let shape: Vec<usize> =
+        (0..rank).map(|d| if axes.contains(&d) { 1 } else { extents.next().copied().unwrap_or(1) }).collect();
+    Ok(vec![c.draft.reshape(x, &shape)?])
+}
