@@ -189,7 +189,8 @@ impl Stream {
             return Err(TrapKind::Flow("the loop's end is no `endl` after it"));
         }
         let iterations = i64::from(count).saturating_add(self.added(rc));
-        if iterations <= 0 {
+        // A loop without a body changes nothing, however often it runs.
+        if iterations <= 0 || end == self.at + 1 {
             self.at = end;
         } else {
             if self.loops.len() == MAX_LOOPS {
