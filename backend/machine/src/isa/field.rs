@@ -172,7 +172,7 @@ impl From<Reg> for Add {
 
 /// Extents stored minus one.
 macro_rules! extent_field {
-    ($($(#[doc = $doc:literal])* $Name:ident($T:ty), $bits:literal, $kind:literal;)*) => { $(
+    ($($(#[doc = $doc:literal])* $Name:ident($T:ty), $bits:literal, $absent:expr, $kind:literal;)*) => { $(
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $Name(pub $T);
@@ -192,6 +192,7 @@ macro_rules! extent_field {
                 Ok(())
             }
             fn get(r: &mut BitReader) -> Result<Self, NoMeaning> { Ok($Name(r.get($bits) as $T + 1)) }
+            fn absent() -> Option<Self> { $absent }
             fn print(&self, f: &mut Formatter<'_>) -> fmt::Result { write!(f, "{}", self.0) }
             fn parse(c: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
                 c.integer(1, Self::MAX.into()).map(|v| $Name(v as $T))
@@ -202,9 +203,9 @@ macro_rules! extent_field {
 }
 extent_field! {
     /// A number of partitions, rows or columns, 1 to 256.
-    Parts(u16), 8, "partition count";
+    Parts(u16), 8, None, "partition count";
     /// A number of elements along one free dim, 1 to 65536.
-    Len(u32), 16, "extent";
+    Len(u32), 16, Some(Len(1)), "extent";
 }
 
 /// Signed fields narrower than their native type.

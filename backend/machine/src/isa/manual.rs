@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::{AccessPattern, Field, LONG_STRIDE_BITS, OFFSET_BITS, STRIDE_BITS, Steps};
 use super::{
-    ActFunc, AluOp, BitWriter, Class, Cond, CvtMode, Dt, Inst, ROWS, RedOp, Row, Shape, Space, VecOp, View,
+    ActFunc, AluOp, BitWriter, Class, Cond, CvtMode, Dt, ROWS, RedOp, Row, Shape, Space, VecOp, View,
     WORD_BITS,
 };
 
@@ -120,7 +120,7 @@ fn write_composites(out: &mut String) -> fmt::Result {
         out,
         "Named operands are written `name=value`; those in brackets may be left out and then are zero, absent, or"
     )?;
-    writeln!(out, "one (scale).")
+    writeln!(out, "one (scales and extents).")
 }
 
 fn write_choices(out: &mut String) -> fmt::Result {
