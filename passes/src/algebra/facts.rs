@@ -191,7 +191,11 @@ fn range_of(egraph: &EGraph, term: &Term) -> Range {
         }
         Kind::Map(kind) => {
             let operands: Vec<Range> = (0..term.children.len()).map(of).collect();
-            Range::map(*kind, &operands, egraph[*term.children.last().unwrap_or(&term.children[0])].data.dtype)
+            Range::map(
+                *kind,
+                &operands,
+                egraph[*term.children.last().unwrap_or(&term.children[0])].data.dtype,
+            )
         }
         Kind::Cast => of(0).cast(egraph[term.children[0]].data.dtype, term.dtype),
         Kind::Reduce { kind, axes } => {

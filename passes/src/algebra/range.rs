@@ -76,7 +76,11 @@ impl Range {
     /// The sum of `n` elements.
     pub fn sum(self, n: f64) -> Self {
         let both = self.lo == f64::NEG_INFINITY && self.hi == f64::INFINITY;
-        Range { lo: if self.lo >= 0.0 { self.lo } else { self.lo * n }, hi: if self.hi <= 0.0 { self.hi } else { self.hi * n }, nan: self.nan || both }
+        Range {
+            lo: if self.lo >= 0.0 { self.lo } else { self.lo * n },
+            hi: if self.hi <= 0.0 { self.hi } else { self.hi * n },
+            nan: self.nan || both,
+        }
     }
 
     /// Bounds past what f32 holds are infinite; rounding may reach the next float.
@@ -101,7 +105,9 @@ impl Range {
             // A narrower float rounds, possibly to infinity.
             (_, true) if matches!(to, DType::F32 | DType::F64) => self.widened(),
             (_, true) => Range { nan: self.nan, ..Range::all(to) },
-            (true, false) if self.is_finite() => Range::between(self.lo.trunc(), self.hi.trunc()).or_wrapped(to),
+            (true, false) if self.is_finite() => {
+                Range::between(self.lo.trunc(), self.hi.trunc()).or_wrapped(to)
+            }
             (true, false) => Range::all(to),
             (false, false) => self.or_wrapped(to),
         }
@@ -127,8 +133,14 @@ impl Range {
             c.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)))
         };
         let result = match kind {
-            Add => Range { nan: nan || (a.has_infinity() && b.has_infinity()), ..range(a.lo + b.lo, a.hi + b.hi) },
-            Sub => Range { nan: nan || (a.has_infinity() && b.has_infinity()), ..range(a.lo - b.hi, a.hi - b.lo) },
+            Add => Range {
+                nan: nan || (a.has_infinity() && b.has_infinity()),
+                ..range(a.lo + b.lo, a.hi + b.hi)
+            },
+            Sub => Range {
+                nan: nan || (a.has_infinity() && b.has_infinity()),
+                ..range(a.lo - b.hi, a.hi - b.lo)
+            },
             Mul if a.has_infinity() || b.has_infinity() => {
                 let positive = a.lo >= 0.0 && b.lo >= 0.0;
                 let nan = nan || (a.has_infinity() && b.has_zero()) || (b.has_infinity() && a.has_zero());
@@ -181,7 +193,8 @@ impl Range {
             _ => return all,
         };
         // Functions of the machine are within 2 ULP, sums and products within half of one.
-        let exact = matches!(kind, Max | Min | Neg | Abs | Sign | Relu | Identity | Select | Floor | Ceil | Round);
+        let exact =
+            matches!(kind, Max | Min | Neg | Abs | Sign | Relu | Identity | Select | Floor | Ceil | Round);
         if exact || !is_float(dtype) { result } else { result.widened() }
     }
 

@@ -111,11 +111,7 @@ pub fn load(graph: &Graph) -> Program {
 ///
 /// # Errors
 /// The class at which the choice runs into a cycle.
-pub fn unload(
-    graph: &Graph,
-    program: &Program,
-    choice: &dyn Fn(Id) -> Option<Term>,
-) -> Result<Graph, Id> {
+pub fn unload(graph: &Graph, program: &Program, choice: &dyn Fn(Id) -> Option<Term>) -> Result<Graph, Id> {
     let egraph = &program.egraph;
     let mut out = Graph {
         axes: egraph.analysis.extents().to_vec(),

@@ -1,0 +1,139 @@
+//! E-graph A, algebra: the named-axis graph under the rule table, and the cheapest equal program.
+//!
+//! Saturation and extraction are functions of the graph and the options: no clock, no hash order,
+//! integer costs.
+
+mod acyclic;
+mod apply;
+mod cost;
+mod extract;
+mod facts;
+mod pattern;
+mod range;
+mod rules;
+mod term;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+pub use apply::{Budget, Fired, Log};
+pub use cost::Weights;
+pub use rules::{RULES, Right, Rule};
+
+use crate::axes::{Graph, NodeId};
+
+/// What a rule may change in the numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grade {
+    /// Bit-exact.
+    E0,
+    /// An identity over the reals: roundings may differ, within a stated bound.
+    #[default]
+    E1,
+    /// An intermediate is rounded to a narrower type at another place.
+    E2,
+    /// A narrower type is used.
+    E3,
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(["e0", "e1", "e2", "e3"][*self as usize])
+    }
+}
+
+impl FromStr for Grade {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "e0" => Ok(Grade::E0),
+            "e1" => Ok(Grade::E1),
+            "e2" => Ok(Grade::E2),
+            "e3" => Ok(Grade::E3),
+            _ => Err(format!("`{s}` is no grade: give e0, e1, e2 or e3")),
+        }
+    }
+}
+
+/// What to optimise for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub grade: Grade,
+    pub weights: Weights,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Per rule, how often it fired during saturation.
+    pub fired: BTreeMap<&'static str, Fired>,
+    pub rounds: u32,
+    pub terms: usize,
+    pub cost_before: u64,
+    pub cost: u64,
+    /// No program in the e-graph costs less.
+    pub lower_bound: u64,
+}
+
+/// A fault of ours, never of the model.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AlgebraError {
+    #[error("rule table: {0}")]
+    Table(String),
+    #[error("extraction found no finite term for class {0}")]
+    Extraction(usize),
+    #[error("rule `{0}` equates values of different axes or dtypes")]
+    Unsound(&'static str),
+}
+
+/// Rewrites a graph.
+///
+/// # Errors
+/// Internal faults only.
+pub fn optimise(graph: &Graph, options: Options) -> Result<(Graph, Report), AlgebraError> {
+    let rules = compile_rules()?;
+    let mut program = term::load(graph);
+    let n = graph.nodes.len() as u32;
+    let budget = Budget { rounds: 12, terms_per_rule: 2 * n + 200, matches_per_class: 64 };
+    let log = apply::saturate(&mut program, &rules, options.grade, budget);
+    if let Some((name, _)) = log.fired.iter().find(|(_, f)| f.refused_type > 0) {
+        return Err(AlgebraError::Unsound(name));
+    }
+    let roots: Vec<egg::Id> =
+        graph.outputs.iter().map(|p| program.egraph.find(program.classes[p.node.0 as usize])).collect();
+    let class = |id: egg::Id| AlgebraError::Extraction(id.into());
+    let found = extract::extract(&program.egraph, &roots, &log.joint, options.weights).map_err(class)?;
+    let out = term::unload(graph, &program, &|id| found.choice.get(&id).cloned()).map_err(class)?;
+    let report = Report {
+        fired: log.fired,
+        rounds: log.rounds,
+        terms: program.egraph.total_size(),
+        cost_before: cost_of(graph, options.weights),
+        cost: found.cost,
+        lower_bound: found.lower_bound,
+    };
+    Ok((out, report))
+}
+
+/// The cost of a graph as it stands.
+fn cost_of(graph: &Graph, weights: Weights) -> u64 {
+    let program = term::load(graph);
+    let needed: std::collections::BTreeSet<egg::Id> = {
+        let mut live = vec![false; graph.nodes.len()];
+        let mut stack: Vec<NodeId> = graph.outputs.iter().map(|p| p.node).collect();
+        while let Some(id) = stack.pop() {
+            if !std::mem::replace(&mut live[id.0 as usize], true) {
+                stack.extend(&graph.node(id).operands);
+            }
+        }
+        live.iter().zip(&program.classes).filter(|(l, _)| **l).map(|(_, c)| program.egraph.find(*c)).collect()
+    };
+    let egraph = &program.egraph;
+    needed.into_iter().map(|c| cost::own_cost(egraph, c, &egraph[c].nodes[0], weights)).sum()
+}
+
+fn compile_rules() -> Result<Vec<apply::Compiled>, AlgebraError> {
+    RULES.iter().map(|r| apply::Compiled::new(r).map_err(AlgebraError::Table)).collect()
+}
