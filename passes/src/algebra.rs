@@ -86,6 +86,8 @@ pub enum AlgebraError {
     Extraction(usize),
     #[error("rule `{0}` equates values of different axes or dtypes")]
     Unsound(&'static str),
+    #[error(transparent)]
+    Ir(#[from] kiln_ir::IrError),
 }
 
 /// Rewrites a graph.
@@ -136,4 +138,16 @@ fn cost_of(graph: &Graph, weights: Weights) -> u64 {
 
 fn compile_rules() -> Result<Vec<apply::Compiled>, AlgebraError> {
     RULES.iter().map(|r| apply::Compiled::new(r).map_err(AlgebraError::Table)).collect()
+}
+
+/// Rewrites function `main` of a module.
+///
+/// # Errors
+/// Internal faults only.
+pub fn run(module: &mut kiln_ir::Module, options: Options) -> Result<Report, AlgebraError> {
+    let func = module.func("main")?;
+    let graph = crate::axes::from_nn(&func);
+    let (graph, report) = optimise(&graph, options)?;
+    crate::axes::replace(module, &func, &graph)?;
+    Ok(report)
 }

@@ -3,6 +3,14 @@
 
 pub mod algebra;
 pub mod axes;
+mod conv_to_contract;
+mod fold_constants;
 pub mod grouping;
 pub mod lower;
 pub mod tiling;
+
+mod pipeline;
+mod registry;
+
+pub use pipeline::{AFTER_ALGEBRA, BEFORE_ALGEBRA, Options, PassesError, Report, optimise};
+pub use registry::registry;
