@@ -101,7 +101,14 @@ impl<'a> Conv<'a> {
     }
 
     /// Dim `at` of x, of spatial dim `d`, becomes two: windows, places.
-    fn windows(&self, b: &mut FuncBuilder, x: ValueId, d: usize, at: usize, places: usize) -> Result<ValueId, IrError> {
+    fn windows(
+        &self,
+        b: &mut FuncBuilder,
+        x: ValueId,
+        d: usize,
+        at: usize,
+        places: usize,
+    ) -> Result<ValueId, IrError> {
         let shape = b.shape(x).to_vec();
         let (stride, dilation) = (self.strides[d], self.dilations[d]);
         let count = (shape[at] - (places - 1) * dilation - 1) / stride + 1;
@@ -135,7 +142,8 @@ impl<'a> Conv<'a> {
             .flat_map(|i| (0..places).map(move |p| ((i * stride + p * dilation) as i32).to_le_bytes()))
             .flatten()
             .collect();
-        let table = b.constant(&Tensor { dtype: DType::I32, shape: vec![count, places], data: table.into() })?;
+        let table =
+            b.constant(&Tensor { dtype: DType::I32, shape: vec![count, places], data: table.into() })?;
         b.gather(x, table, at)
     }
 }

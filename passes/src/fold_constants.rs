@@ -3,8 +3,9 @@
 //! Views stay views: a broadcast of a constant is not written out. Weights are left alone; what is
 //! computed from them is a recipe, evaluated at emission.
 
-use kiln_ir::eval::{self, Files};
-use kiln_ir::nn::{Func, FuncBuilder, OpKind, ValueId};
+use kiln_ir::eval::{Array, Files, nn::eval_op};
+use kiln_ir::nn::{FuncBuilder, OpKind, ValueId};
+use kiln_ir::types::TensorType;
 use kiln_ir::{IrError, Module};
 
 /// Folds in function `main`; results of more than `limit` elements stay as they are.
@@ -13,23 +14,37 @@ use kiln_ir::{IrError, Module};
 /// When the function cannot be rebuilt.
 pub fn fold_constants(module: &mut Module, limit: usize) -> Result<(), IrError> {
     let func = module.func("main")?;
-    let known = constant_values(&func, limit);
     let context = module.context().clone();
+    let files = Files::default();
     let mut b = FuncBuilder::like(&context, &func)?;
     let mut map: Vec<Option<ValueId>> = vec![None; func.value_count()];
+    let mut known: Vec<Option<Array>> = vec![None; func.value_count()];
     for (i, v) in func.arg_values().enumerate() {
         map[v.index()] = Some(b.arg(i));
     }
     for op in &func.ops {
-        let folds = op.results.len() == 1 && known[op.results[0].index()] && computes(&op.kind);
-        if folds && let Some(tensor) = evaluate(&func, &context, op.results[0]) {
+        let types: Vec<&TensorType> = op.results.iter().map(|r| func.ty(*r)).collect();
+        let operands: Option<Vec<&Array>> = op.operands.iter().map(|v| known[v.index()].as_ref()).collect();
+        // An op without a value (an index out of range) stays: running it tells why.
+        let values = match operands {
+            Some(operands) if foldable(&op.kind) && types.iter().all(|t| t.elements() <= limit) => {
+                eval_op(op, &operands, &types, &files).ok()
+            }
+            _ => None,
+        };
+        if let (Some(values), true) = (&values, computes(&op.kind)) {
             b.set_origin(&op.origin);
-            map[op.results[0].index()] = Some(b.constant(&tensor)?);
-            continue;
+            for (value, result) in values.iter().zip(&op.results) {
+                map[result.index()] = Some(b.constant(&value.to_tensor())?);
+            }
+        } else {
+            let operands: Vec<ValueId> = op.operands.iter().filter_map(|v| map[v.index()]).collect();
+            for (old, new) in op.results.iter().zip(b.clone_op(op, &operands)?) {
+                map[old.index()] = Some(new);
+            }
         }
-        let operands: Vec<ValueId> = op.operands.iter().filter_map(|v| map[v.index()]).collect();
-        for (old, new) in op.results.iter().zip(b.clone_op(op, &operands)?) {
-            map[old.index()] = Some(new);
+        for (value, result) in values.into_iter().flatten().zip(&op.results) {
+            known[result.index()] = Some(value);
         }
     }
     let results: Vec<_> =
@@ -37,48 +52,12 @@ pub fn fold_constants(module: &mut Module, limit: usize) -> Result<(), IrError> 
     b.finish(module, &results)
 }
 
-/// Which values depend on small constants only.
-fn constant_values(func: &Func, limit: usize) -> Vec<bool> {
-    let mut known = vec![false; func.value_count()];
-    for op in &func.ops {
-        let small = op.results.iter().all(|r| func.ty(*r).elements() <= limit);
-        let constant = match &op.kind {
-            OpKind::Weight { .. } => false,
-            _ => op.operands.iter().all(|v| known[v.index()]),
-        };
-        // A repeated scalar may be of any size: it is no more than the scalar.
-        if constant && (small || matches!(op.kind, OpKind::Broadcast { .. })) {
-            op.results.iter().for_each(|r| known[r.index()] = true);
-        }
-    }
-    known
+/// Whether the op's value may be known here: weights are not read.
+fn foldable(kind: &OpKind) -> bool {
+    !matches!(kind, OpKind::Weight { .. })
 }
 
-/// Whether folding the op saves work; views and leaves cost nothing as they are.
+/// Whether folding the op saves work; views, leaves and indices cost nothing as they are.
 fn computes(kind: &OpKind) -> bool {
     !kind.is_leaf() && !kind.is_view() && !matches!(kind, OpKind::Iota { .. })
-}
-
-/// The value of a constant subgraph; none where it has none (then running it tells why).
-fn evaluate(func: &Func, context: &kiln_ir::Context, value: ValueId) -> Option<kiln_ir::Tensor> {
-    let producers = func.producers();
-    let mut needed = vec![false; func.ops.len()];
-    let mut stack = vec![producers[value.index()]?];
-    while let Some(i) = stack.pop() {
-        if !std::mem::replace(&mut needed[i], true) {
-            stack.extend(func.ops[i].operands.iter().filter_map(|v| producers[v.index()]));
-        }
-    }
-    let mut scratch = Module::new(context);
-    let mut b = FuncBuilder::fold(context, "fold").ok()?;
-    let mut map: Vec<Option<ValueId>> = vec![None; func.value_count()];
-    for (op, _) in func.ops.iter().zip(needed).filter(|(_, n)| *n) {
-        let operands: Vec<ValueId> = op.operands.iter().filter_map(|v| map[v.index()]).collect();
-        for (old, new) in op.results.iter().zip(b.clone_op(op, &operands).ok()?) {
-            map[old.index()] = Some(new);
-        }
-    }
-    b.finish(&mut scratch, &[(map[value.index()]?, kiln_ir::nn::Port::default())]).ok()?;
-    let fold = scratch.func("fold").ok()?;
-    eval::nn::eval(&fold, &Files::of(&scratch, vec![]), &[]).ok()?.pop()
 }

@@ -46,7 +46,9 @@ impl PassesError {
     pub fn help(&self) -> &'static str {
         match self {
             PassesError::Ir(e) => e.help(),
-            PassesError::Algebra(_) => "this is a fault of the compiler; `--grade e0` may avoid it, please report it",
+            PassesError::Algebra(_) => {
+                "this is a fault of the compiler; `--grade e0` may avoid it, please report it"
+            }
         }
     }
 }
