@@ -38,7 +38,8 @@ fn one(folder: &Path, flags: &[String]) -> Result<Vec<(&'static str, u32)>, Fail
     let mut module = imported.module;
     let maps = |module: &Module| -> Files {
         let mut sources = imported.files.iter();
-        let maps = module.files().iter().map(|name| match name.is_empty() {
+        let names = module.files();
+        let maps = names.iter().map(|name| match name.is_empty() {
             true => Default::default(),
             false => sources.next().map(|s| s.bytes.clone()).unwrap_or_default(),
         });

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use egg::Id;
 use kiln_ir::DType;
 use kiln_ir::nn::MapKind;
-use kiln_ir::types::is_float;
 
 use super::pattern::{Match, Pat, PatHead, Pattern};
 use super::rules::{Right, Rule};
@@ -345,9 +344,4 @@ impl Build<'_> {
             }
         }
     }
-}
-
-/// Whether a dtype's arithmetic is that of the reals up to rounding.
-pub fn is_real(dtype: DType) -> bool {
-    is_float(dtype)
 }
