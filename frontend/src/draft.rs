@@ -23,8 +23,9 @@ pub use range::Range;
 /// Result of building.
 pub type Result<T> = std::result::Result<T, Diagnostic>;
 
-/// Integers and bools fold up to this many bytes: index arithmetic and masks of a few thousand positions.
-const INT_FOLD_LIMIT_BYTES: usize = 16 << 20;
+/// Integers and bools fold up to this many bytes: index arithmetic, and masks of a few hundred positions.
+/// Larger masks stay comparisons of iotas, which say more and weigh less.
+const INT_FOLD_LIMIT_BYTES: usize = 1 << 20;
 
 /// Computed floats fold up to this many bytes, the size of an `nn.constant`; more is a recipe for the passes.
 const FLOAT_FOLD_LIMIT_BYTES: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! From the draft to an `nn` function: what the outputs need, with the device's dtypes.
 
 use indexmap::IndexMap;
-use kiln_ir::nn::{FuncBuilder, OpKind, Port, ValueId};
+use kiln_ir::nn::{FuncBuilder, MapKind, OpKind, Port, ValueId};
 use kiln_ir::types::TensorType;
 use kiln_ir::{Context, Module, Origin};
 use kiln_machine::tensor::{DType, Tensor};
@@ -13,6 +13,9 @@ use crate::model_file::Files;
 
 /// Larger tensors without a file go to the module's own bytes.
 const CONSTANT_LIMIT_BYTES: usize = 64 << 10;
+
+/// Shorter runs of integers are constants.
+const IOTA_FROM_ELEMENTS: usize = 512;
 
 /// The dtype in which the device holds `dtype`.
 pub fn device_dtype(dtype: DType) -> DType {
@@ -150,7 +153,31 @@ impl Emitter<'_> {
             let spread = OpKind::Broadcast { dims: vec![], shape: ty.shape.clone() };
             return Ok(self.builder.op(&spread, &[scalar])?[0]);
         }
+        if let Some(made) = self.iota(&known.tensor, ty)? {
+            return Ok(made);
+        }
         self.leaf(&known.tensor, known.place, &ty.shape)
+    }
+
+    /// Long runs of consecutive integers as an `nn.iota`: positions, from which masks are made.
+    fn iota(&mut self, tensor: &Tensor, ty: &TensorType) -> kiln_ir::Result<Option<ValueId>> {
+        let dtype = device_dtype(ty.dtype);
+        let mut wide = (0..ty.rank()).filter(|&d| ty.shape[d] > 1);
+        let (Some(axis), None) = (wide.next(), wide.next()) else { return Ok(None) };
+        if dtype != DType::I32 || ty.elements() < IOTA_FROM_ELEMENTS {
+            return Ok(None);
+        }
+        let Some(values) = crate::fold::ints(tensor) else { return Ok(None) };
+        if values.windows(2).any(|w| w[1].checked_sub(w[0]) != Some(1)) {
+            return Ok(None);
+        }
+        let ty = ty.with_dtype(dtype);
+        let iota = self.builder.op(&OpKind::Iota { ty: ty.clone(), axis }, &[])?[0];
+        if values[0] == 0 {
+            return Ok(Some(iota));
+        }
+        let first = self.builder.splat(dtype, values[0], &ty.shape)?;
+        Ok(Some(self.builder.op(&OpKind::Map { kind: MapKind::Add }, &[iota, first])?[0]))
     }
 
     /// A constant or a weight, made once for all its uses.

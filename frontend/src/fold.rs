@@ -178,6 +178,10 @@ pub fn fold(kind: &OpKind, operands: &[&Tensor], dtype: DType, shape: &[usize]) 
 
 /// The integers of a tensor of an integer or bool dtype.
 pub fn ints(tensor: &Tensor) -> Option<Vec<i64>> {
+    // Weights are large, and none of them is ever an index.
+    if is_float(tensor.dtype) {
+        return None;
+    }
     match Values::of(tensor)? {
         Values::Int(v) => Some(v),
         Values::Float(_) => None,

@@ -6,7 +6,7 @@ use kiln_ir::types::Scalar;
 use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
-use crate::fold::Values;
+use crate::fold::{Values, is_float};
 
 /// `Pad`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
@@ -21,6 +21,10 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
         (pads, Scalar::float(c.float_or("value", 0.0)?.into()))
     } else {
         (c.known_ints(1, "the pads")?, known_scalar(c, 2)?)
+    };
+    let value = match value {
+        Scalar::Int(v) if is_float(c.draft.dtype(x)) => Scalar::float(v as f64),
+        other => other,
     };
     let axes = match c.optional_ints(3, "the axes")? {
         Some(axes) => axes.iter().map(|&a| c.axis(a, rank)).collect::<Result<Vec<_>>>()?,
