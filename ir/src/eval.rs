@@ -6,6 +6,7 @@ pub mod array;
 mod fma;
 pub mod map;
 pub mod nn;
+pub mod tile;
 
 pub use array::Array;
 

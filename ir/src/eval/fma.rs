@@ -1,5 +1,5 @@
 //! The evaluator's inner product, a blocked loop of its own: C[m, n] = one chain of fused multiply-adds in ascending
-//! k, from 0.
+//! k, from 0 or from given sums.
 //!
 //! Without the host's FMA instruction each `mul_add` is a call into libm, a hundred times slower. Choosing at run time
 //! needs the one unsafe call of this file; both ways compile from the same body and give the same bits.
@@ -12,23 +12,34 @@ const COLUMNS: usize = 16;
 
 /// `a`: `[m, k]`, `b`: `[k, n]`, the result `[m, n]`, all row-major.
 pub fn product(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
+    let mut c = vec![0.0; m * n];
+    accumulate(&mut c, a, b, k);
+    c
+}
+
+/// Continues the chains in `c` (`[m, n]`, m·n elements) by `a` (`[m, k]`) and `b` (`[k, n]`).
+pub fn accumulate(c: &mut [f32], a: &[f32], b: &[f32], k: usize) {
+    if k == 0 || c.is_empty() {
+        return;
+    }
+    let (m, n) = (a.len() / k, b.len() / k);
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         // SAFETY: the two features that the function is compiled for have just been detected.
-        return unsafe { product_fma(a, b, m, k, n) };
+        unsafe { with_fma(c, a, b, m, k, n) };
+        return;
     }
-    body(a, b, m, k, n)
+    body(c, a, b, m, k, n);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn product_fma(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
-    body(a, b, m, k, n)
+fn with_fma(c: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
+    body(c, a, b, m, k, n);
 }
 
 #[inline(always)]
-fn body(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
-    let mut c = vec![0.0; m * n];
+fn body(c: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
     // A strip of COLUMNS columns of b, dense, zeros past its end: read m / ROWS times.
     let mut strip = vec![[0.0f32; COLUMNS]; k];
     for column in (0..n).step_by(COLUMNS) {
@@ -42,6 +53,9 @@ fn body(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
             // Rows past the end repeat the last one; their results are dropped.
             let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &a[(row + i.min(height - 1)) * k..][..k]);
             let mut block = [[0.0f32; COLUMNS]; ROWS];
+            for (i, sums) in block.iter_mut().enumerate().take(height) {
+                sums[..width].copy_from_slice(&c[(row + i) * n + column..][..width]);
+            }
             for (at, packed) in strip.iter().enumerate() {
                 for (sums, a) in block.iter_mut().zip(rows) {
                     for (sum, b) in sums.iter_mut().zip(packed) {
@@ -54,7 +68,6 @@ fn body(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
             }
         }
     }
-    c
 }
 
 #[cfg(test)]
@@ -76,7 +89,18 @@ mod tests {
                 }
             }
             assert_eq!(product(&a, &b, m, k, n), want);
-            assert_eq!(body(&a, &b, m, k, n), want);
+            let mut plain = vec![0.0; m * n];
+            body(&mut plain, &a, &b, m, k, n);
+            assert_eq!(plain, want);
+            // Two halves of k, one after the other.
+            let cut = k / 2;
+            let half = |from: usize, to: usize| -> Vec<f32> {
+                (0..m).flat_map(|i| a[i * k + from..i * k + to].to_vec()).collect()
+            };
+            let mut halves = vec![0.0; m * n];
+            accumulate(&mut halves, &half(0, cut), &b[..cut * n], cut);
+            accumulate(&mut halves, &half(cut, k), &b[cut * n..], k - cut);
+            assert_eq!(halves, want);
         }
     }
 }

@@ -130,7 +130,7 @@ fn read(ty: &TensorType, data: Bytes) -> Array {
 }
 
 /// An array of `dtype` from f64 values that it holds exactly.
-fn filled(dtype: DType, shape: &[usize], value: Scalar) -> Array {
+pub(super) fn filled(dtype: DType, shape: &[usize], value: Scalar) -> Array {
     let n = shape.iter().product();
     let data = match dtype {
         DType::F64 => Data::F64(vec![value.as_f64(); n]),
@@ -308,7 +308,7 @@ fn reduce(kind: ReduceKind, x: &Array, axes: &[usize], ty: &TensorType) -> Array
 
 macro_rules! fold_float {
     ($name:ident, $float:ty) => {
-        fn $name(kind: ReduceKind, row: &[$float]) -> $float {
+        pub(super) fn $name(kind: ReduceKind, row: &[$float]) -> $float {
             let start = match kind {
                 ReduceKind::Sum => 0.0,
                 ReduceKind::Prod => 1.0,
@@ -340,7 +340,7 @@ macro_rules! fold_float {
 fold_float!(fold_f32, f32);
 fold_float!(fold_f64, f64);
 
-fn fold_int(kind: ReduceKind, row: &[i64], unsigned: bool) -> i64 {
+pub(super) fn fold_int(kind: ReduceKind, row: &[i64], unsigned: bool) -> i64 {
     // Flipping the sign bit makes signed order out of unsigned order.
     let key = |x: i64| if unsigned { x ^ i64::MIN } else { x };
     match kind {
@@ -351,7 +351,7 @@ fn fold_int(kind: ReduceKind, row: &[i64], unsigned: bool) -> i64 {
     }
 }
 
-fn in_range(index: i64, extent: usize) -> std::result::Result<usize, String> {
+pub(super) fn in_range(index: i64, extent: usize) -> std::result::Result<usize, String> {
     usize::try_from(index)
         .ok()
         .filter(|i| *i < extent)
@@ -512,7 +512,7 @@ fn lines(shape: &[usize], axis: usize) -> Vec<Vec<usize>> {
 }
 
 /// Cumulative sum, maximum or product; the accumulator is f32 (f64, wrapping integer), each element rounded.
-fn scan(x: &Array, kind: ScanKind, axis: usize, exclusive: bool, reverse: bool) -> Array {
+pub(super) fn scan(x: &Array, kind: ScanKind, axis: usize, exclusive: bool, reverse: bool) -> Array {
     fn run<T: Copy>(
         v: &[T],
         lines: &[Vec<usize>],
@@ -573,7 +573,7 @@ fn scan(x: &Array, kind: ScanKind, axis: usize, exclusive: bool, reverse: bool) 
     Array { dtype, shape: x.shape.clone(), data }
 }
 
-fn fold_f32_step(kind: ReduceKind, acc: f32, x: f32) -> f32 {
+pub(super) fn fold_f32_step(kind: ReduceKind, acc: f32, x: f32) -> f32 {
     match kind {
         ReduceKind::Sum => acc + x,
         ReduceKind::Prod => acc * x,
@@ -589,7 +589,7 @@ fn fold_f64_step(kind: ReduceKind, acc: f64, x: f64) -> f64 {
     }
 }
 
-fn least_int(dtype: DType) -> i64 {
+pub(super) fn least_int(dtype: DType) -> i64 {
     match dtype {
         DType::I8 => i64::from(i8::MIN),
         DType::I16 => i64::from(i16::MIN),
@@ -600,7 +600,7 @@ fn least_int(dtype: DType) -> i64 {
 }
 
 /// The `k` greatest (least) along an axis in order, the lower index first among equals; NaN counts as greatest.
-fn topk(x: &Array, k: usize, axis: usize, largest: bool, types: &[&TensorType]) -> Vec<Array> {
+pub(super) fn topk(x: &Array, k: usize, axis: usize, largest: bool, types: &[&TensorType]) -> Vec<Array> {
     fn order<T: Copy>(
         v: &[T],
         line: &[usize],
