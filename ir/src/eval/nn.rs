@@ -849,7 +849,8 @@ mod tests {
         let x = b.arg(0);
         b.finish(&mut module, &[(x, Port::named("y"))]).expect("a well-formed function");
         let func = module.func("main").expect("main");
-        let fault = eval(&func, &[floats(&[3], &[0.; 3]).to_tensor()], &Files::default()).expect_err("another shape");
+        let fault =
+            eval(&func, &[floats(&[3], &[0.; 3]).to_tensor()], &Files::default()).expect_err("another shape");
         assert!(fault.to_string().contains("the input x is a tensor<3xf32>, not a tensor<2xf32>"));
     }
 }

@@ -1,8 +1,8 @@
 //! The meaning of `tile`, op by op: buffers are arrays by logical index, loops are interpreted, and reading an
 //! element that nothing has written is an error. Partitions, rings and engines have no meaning here.
 
-use super::array::{Array, Data, cast, wrap_int};
 use super::Files;
+use super::array::{Array, Data, cast, wrap_int};
 use super::nn::{filled, fold_f32, fold_f32_step, fold_int, in_range, least_int, scan, topk};
 use super::{fma, map};
 use crate::error::{IrError, Result};
@@ -36,13 +36,15 @@ pub fn run(
             DramKind::Output(_) | DramKind::Temp => unwritten(),
             DramKind::Input(port) => {
                 let found = inputs.get(&port.name);
-                let tensor = found.ok_or_else(|| fault(&dram.name, format!("no input '{}' is given", port.name)))?;
+                let tensor =
+                    found.ok_or_else(|| fault(&dram.name, format!("no input '{}' is given", port.name)))?;
                 full(&dram.name, &dram.ty, tensor)?
             }
             DramKind::Weight(parts) => weight(&dram.ty, parts, files).map_err(|m| fault(&dram.name, m))?,
             DramKind::Fold(function) => {
                 let results = super::nn::eval(&module.func(function)?, &[], files)?;
-                let tensor = results.first().ok_or_else(|| fault(&dram.name, "its function gives nothing"))?;
+                let tensor =
+                    results.first().ok_or_else(|| fault(&dram.name, "its function gives nothing"))?;
                 full(&dram.name, &dram.ty, tensor)?
             }
         });
@@ -71,7 +73,10 @@ fn full(name: &str, ty: &TensorType, tensor: &Tensor) -> Result<Cells> {
     if got != *ty {
         return Err(fault(name, format!("is a {ty}, but a {got} is given")));
     }
-    Ok(Cells { flat: Array::from_tensor(tensor).reshaped(&[ty.elements()]), written: vec![true; ty.elements()] })
+    Ok(Cells {
+        flat: Array::from_tensor(tensor).reshaped(&[ty.elements()]),
+        written: vec![true; ty.elements()],
+    })
 }
 
 fn weight(ty: &TensorType, parts: &[Part], files: &Files) -> Outcome<Cells> {
@@ -300,7 +305,10 @@ impl Machine<'_> {
             }
             Op::Iota { dst, form } => {
                 let values = scope.affine(form, &dst.shape)?;
-                scope.write(dst, &Array { dtype: DType::I64, shape: dst.shape.clone(), data: Data::Int(values) })
+                scope.write(
+                    dst,
+                    &Array { dtype: DType::I64, shape: dst.shape.clone(), data: Data::Int(values) },
+                )
             }
             Op::Cast { dst, src } | Op::Transpose { dst, src } => scope.write(dst, &scope.read(src)?),
             Op::Map { kind, dst, srcs } => scope.write(dst, &mapped(*kind, dst, srcs, scope)?),
@@ -372,7 +380,9 @@ fn mapped(kind: MapKind, dst: &View, srcs: &[Source], scope: &Scope) -> Outcome<
                 cast(&scope.read_as(view, &dst.shape)?, DType::Bool)
             }
             Source::View(view) => cast(&scope.read_as(view, &dst.shape)?, dtype),
-            Source::Number(n) if i < first => filled(DType::Bool, &dst.shape, Scalar::Int(i64::from(*n != 0.0))),
+            Source::Number(n) if i < first => {
+                filled(DType::Bool, &dst.shape, Scalar::Int(i64::from(*n != 0.0)))
+            }
             Source::Number(n) => filled(dtype, &dst.shape, number(dtype, *n)),
         });
     }
@@ -394,7 +404,8 @@ fn matmul(acc: &View, s: &View, x: &View, accumulate: bool, scope: &mut Scope) -
         array.strided(&shape, 0, &order.iter().map(|a| from[*a] as isize).collect::<Vec<_>>())
     };
     let extent = |axes: &[usize], view: &View| axes.iter().map(|a| view.shape[*a]).product::<usize>();
-    let (batches, rows, columns, depth) = (extent(&batch, acc), extent(&m, acc), extent(&n, acc), extent(&k, s));
+    let (batches, rows, columns, depth) =
+        (extent(&batch, acc), extent(&m, acc), extent(&n, acc), extent(&k, s));
     let left = arithmetic(&ordered(&scope.read(s)?, &[&batch, &m, &k]));
     let right = arithmetic(&ordered(&scope.read(x)?, &[&batch, &k, &n]));
     let start = if accumulate {

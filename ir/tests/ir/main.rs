@@ -1,5 +1,7 @@
 //! Building, printing, parsing and reading back.
 
+mod tile_eval;
+
 use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, Port, ReduceKind};
 use kiln_ir::{Context, DType, IrError, Module, Origin, TensorType};
 
