@@ -197,4 +197,25 @@ line 10, column 1: no directive `.what`
 line 11, column 13: 99999999999999999999 is not in -9223372036854775808..=9223372036854775807";
         assert_eq!(errors, expected);
     }
+
+    /// Text made of pieces of programs, so that the reader gets far before it fails.
+    #[test]
+    fn no_text_makes_it_panic() {
+        let pieces: Vec<&str> = RELU
+            .split_inclusive([' ', ',', '\n', '[', '<'])
+            .chain(["\"", "\\u{", "é", ".", "@", "-", "0x", ":", "="])
+            .collect();
+        let mut rng = Rng::new(7);
+        for _ in 0..3000 {
+            let text: String =
+                (0..rng.below(40)).map(|_| pieces[rng.below(pieces.len() as u64) as usize]).collect();
+            let _ = assemble(&text, None);
+            let mut bytes = RELU.as_bytes().to_vec();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+            let _ = assemble(&String::from_utf8_lossy(&bytes), None);
+        }
+    }
 }

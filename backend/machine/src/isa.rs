@@ -17,6 +17,8 @@
 //! `c…` COL; the rest says the operation (`dga` = DMA gather, `vts` = VEC tensor-scalar).
 
 pub mod bits;
+pub mod choice;
+pub mod engine;
 pub mod field;
 pub mod manual;
 pub mod operand;
@@ -25,106 +27,13 @@ pub mod text;
 use std::fmt;
 
 pub use bits::{BitReader, BitWriter, WORD_BITS, Word};
+pub use choice::*;
+pub use engine::{Class, Engine};
 pub use field::*;
 pub use operand::*;
 pub use text::{Cursor, SyntaxError};
 
 use crate::random::Rng;
-
-/// The unit that executes an instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// The scalar unit that every stream has.
-    Any,
-    /// A DMA queue.
-    Dma,
-    /// The matrix engine.
-    Mxu,
-    /// The vector engine.
-    Vec,
-    /// The activation engine.
-    Act,
-    /// The collective engine.
-    Col,
-}
-
-/// An instruction stream: one engine, or one DMA queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Engine {
-    /// Control only.
-    Ctl,
-    /// Matrix.
-    Mxu,
-    /// Vector.
-    Vec,
-    /// Activation functions.
-    Act,
-    /// Collectives between cores.
-    Col,
-    /// DMA queue of that number, 0 to 15.
-    Queue(u8),
-}
-
-impl Engine {
-    /// Number of possible streams.
-    pub const COUNT: usize = 21;
-
-    /// Every stream in order.
-    pub fn all() -> impl Iterator<Item = Engine> {
-        (0..Self::COUNT).filter_map(Engine::from_index)
-    }
-    /// Position in [`Engine::all`], below [`Engine::COUNT`].
-    pub fn index(self) -> usize {
-        match self {
-            Engine::Ctl => 0,
-            Engine::Mxu => 1,
-            Engine::Vec => 2,
-            Engine::Act => 3,
-            Engine::Col => 4,
-            Engine::Queue(q) => 5 + usize::from(q.min(15)),
-        }
-    }
-    /// The stream at that position.
-    pub fn from_index(index: usize) -> Option<Engine> {
-        Some(match index {
-            0 => Engine::Ctl,
-            1 => Engine::Mxu,
-            2 => Engine::Vec,
-            3 => Engine::Act,
-            4 => Engine::Col,
-            5..=20 => Engine::Queue((index - 5) as u8),
-            _ => return None,
-        })
-    }
-    /// The stream of that name (`ctl`, `mxu`, …, `q3`).
-    pub fn by_name(name: &str) -> Option<Engine> {
-        Engine::all().find(|e| e.to_string() == name)
-    }
-    /// Whether this stream may hold instructions of that class.
-    pub fn runs(self, class: Class) -> bool {
-        match class {
-            Class::Any => true,
-            Class::Dma => matches!(self, Engine::Queue(_)),
-            Class::Mxu => self == Engine::Mxu,
-            Class::Vec => self == Engine::Vec,
-            Class::Act => self == Engine::Act,
-            Class::Col => self == Engine::Col,
-        }
-    }
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Engine::Ctl => f.write_str("ctl"),
-            Engine::Mxu => f.write_str("mxu"),
-            Engine::Vec => f.write_str("vec"),
-            Engine::Act => f.write_str("act"),
-            Engine::Col => f.write_str("col"),
-            Engine::Queue(q) => write!(f, "q{q}"),
-        }
-    }
-}
 
 /// A value that the instruction's encoding cannot hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -621,85 +530,4 @@ const fn positions(codes: &[u8]) -> [u8; 256] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_round_trips_through_bits_and_text() {
-        let mut rng = Rng::new(1);
-        for (row, described) in ROWS.iter().enumerate() {
-            for _ in 0..200 {
-                let inst = Inst::draw(row, &mut rng);
-                let mut words = Vec::new();
-                inst.encode(&mut words).unwrap();
-                assert_eq!(words.len() as u32, described.words);
-                assert_eq!(Inst::decode(&words), Ok((inst, words.len())), "{inst}");
-                let text = inst.to_string();
-                let mut c = Cursor::new(&text, None);
-                let name = c.word();
-                let back = Inst::parse_operands(name, &mut c).unwrap();
-                assert_eq!(back, Ok(inst), "{text}");
-                assert!(c.at_end(), "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_decodes_encodes_to_the_same_words() {
-        let mut rng = Rng::new(2);
-        let (mut decoded, mut refused) = (0, 0);
-        for _ in 0..200_000 {
-            // A legal instruction with a few bits flipped, so that both outcomes are common.
-            let row = rng.below(ROWS.len() as u64) as usize;
-            let mut words = Vec::new();
-            Inst::draw(row, &mut rng).encode(&mut words).unwrap();
-            for _ in 0..rng.below(4) {
-                let bit = rng.below(words.len() as u64 * 256) as usize;
-                words[bit / 256][bit / 64 % 4] ^= 1 << (bit % 64);
-            }
-            match Inst::decode(&words) {
-                Ok((inst, used)) => {
-                    decoded += 1;
-                    let mut again = Vec::new();
-                    inst.encode(&mut again).unwrap();
-                    assert_eq!(again, words[..used], "{inst}");
-                }
-                Err(_) => refused += 1,
-            }
-        }
-        assert!(decoded > 50_000 && refused > 20_000, "{decoded} {refused}");
-    }
-
-    #[test]
-    fn errors_name_the_operand() {
-        let view = View::spm(0, 1 << 22, Dt::F32);
-        let error =
-            Inst::Dfill { dst: view, shape: Shape::new(1, [1, 1, 1]), imm: Imm32(0) }.encode(&mut Vec::new());
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "dfill: operand `dst`: byte offset of a view cannot hold 4194304"
-        );
-        assert_eq!(Inst::decode(&[[0; 4]]), Err(DecodeError::Opcode { opcode: 0 }));
-        let reserved = Inst::decode(&[[0x101, 0, 0, 0]]);
-        assert_eq!(reserved, Err(DecodeError::Reserved { mnemonic: "nop" }));
-    }
-
-    #[test]
-    fn operands_follow_the_row() {
-        let shape = Shape::new(64, [1, 2, 128]);
-        let view = View::spm(0, 0, Dt::F32);
-        let op = Inst::Vred { op: RedOp::Sum, dst: view, src: view, shape, dims: Dims(4), cont: true };
-        let expected = [(Role::Update, Shape::new(64, [1, 2, 1])), (Role::Read, shape)];
-        for (operand, (role, shape)) in op.operands().iter().zip(expected) {
-            let Operand::OnChip { role: r, extent, .. } = operand else { panic!("on chip") };
-            assert_eq!((*r, *extent), (role, Extent::Shape(shape)));
-        }
-        let load = Inst::Dld { dst: view, ap: Ap(3), reg: Add(2) };
-        assert!(load.operands().contains(&Operand::Dram {
-            name: "ap",
-            role: Role::Read,
-            ap: Ap(3),
-            reg: Add(2)
-        }));
-    }
-}
+mod tests;

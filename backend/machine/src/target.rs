@@ -4,6 +4,8 @@
 //! in one table here with its unit, bounds and the reason for them; unknown keys are refused. Values take units
 //! (`24MiB`, `64K`, `1.2GHz`, `68GB/s`).
 
+mod manual;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -175,9 +177,9 @@ mod table { use super::*; target_keys! {
     spm_bytes:                Bytes,          1024, 256 << OFFSET_BITS, "byte offsets in a partition are fields of 22 bits";
     /// Accumulators, all partitions and banks together.
     acc_bytes:                Bytes,          256, 256 << OFFSET_BITS, "byte offsets in a partition are fields of 22 bits";
-    /// Banks of the accumulators; one MMA stays within a bank.
+    /// Banks of the accumulators; one MMA has at most a bank of columns.
     acc_banks:                Count,          1, 64, "one result is smaller than the whole memory";
-    /// Loop-free row bands of the array, each with its own stationary operand and moving stream.
+    /// Row bands of the array, each with its own stationary operand and moving stream.
     row_groups:               Count,          1, 4, "bands of 1, 2 or 4";
 
     /// f32 MACs of one element of the array in 4 MXU cycles.
@@ -263,6 +265,7 @@ mod table { use super::*; target_keys! {
     /// Power drawn whatever happens.
     static_mw:                Milliwatt,      0, 1_000_000_000, "a power";
 }}
+pub use manual::manual;
 pub use table::{KEYS, Target};
 
 /// The presets: name and TOML.
@@ -575,3 +578,6 @@ fn parse_value(unit: Unit, text: &str) -> Result<u64, (String, String)> {
         _ => Err(("not a number".into(), form())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::bits::{BitReader, BitWriter, fits_signed, sign_extend};
-use super::field::{Add, Ap, Dims, Dt, Field, Len, NoMeaning, OutOfRange, Parts, Reg, Space};
+use super::choice::{Dt, Space};
+use super::field::{Add, Ap, Dims, Field, Len, NoMeaning, OutOfRange, Parts, Reg};
 use super::text::{Cursor, SyntaxError};
 use crate::random::Rng;
 
