@@ -84,8 +84,8 @@ pub enum AlgebraError {
     Table(String),
     #[error("extraction found no finite term for class {0}")]
     Extraction(usize),
-    #[error("rule `{0}` equates values of different axes or dtypes")]
-    Unsound(&'static str),
+    #[error("rule `{rule}` equates values of different types: {detail}")]
+    Unsound { rule: &'static str, detail: String },
     #[error(transparent)]
     Ir(#[from] kiln_ir::IrError),
 }
@@ -100,13 +100,24 @@ pub fn optimise(graph: &Graph, options: Options) -> Result<(Graph, Report), Alge
     let n = graph.nodes.len() as u32;
     let budget = Budget { rounds: 12, terms_per_rule: 2 * n + 200, matches_per_class: 64 };
     let log = apply::saturate(&mut program, &rules, options.grade, budget);
-    if let Some((name, _)) = log.fired.iter().find(|(_, f)| f.refused_type > 0) {
-        return Err(AlgebraError::Unsound(name));
+    if let Some((rule, detail)) = log.unsound {
+        return Err(AlgebraError::Unsound { rule, detail });
     }
     let roots: Vec<egg::Id> =
         graph.outputs.iter().map(|p| program.egraph.find(program.classes[p.node.0 as usize])).collect();
     let class = |id: egg::Id| AlgebraError::Extraction(id.into());
-    let found = extract::extract(&program.egraph, &roots, &log.joint, options.weights).map_err(class)?;
+    // Later nodes of one class first, so that the earliest has the last word.
+    let own: Vec<(egg::Id, term::Term)> = graph
+        .nodes
+        .iter()
+        .zip(&program.classes)
+        .rev()
+        .map(|(node, class)| {
+            let children = node.operands.iter().map(|o| program.classes[o.0 as usize]).collect();
+            (*class, term::Term { kind: node.kind.clone(), dtype: node.dtype, children })
+        })
+        .collect();
+    let found = extract::extract(&program.egraph, &roots, &own, &log.joint, options.weights).map_err(class)?;
     let out = term::unload(graph, &program, &|id| found.choice.get(&id).cloned()).map_err(class)?;
     let report = Report {
         fired: log.fired,

@@ -13,7 +13,8 @@ use kiln_passes::algebra::{Grade, Weights};
 type Failure = Box<dyn std::error::Error>;
 
 fn main() {
-    let (flags, folders): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let (flags, folders): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| a.starts_with("--"));
     let mut totals: BTreeMap<&str, u32> = BTreeMap::new();
     for folder in &folders {
         match one(Path::new(folder), &flags) {
@@ -75,13 +76,17 @@ fn one(folder: &Path, flags: &[String]) -> Result<Vec<(&'static str, u32)>, Fail
     );
     if has("--rules") {
         for (name, f) in &r.fired {
-            println!("    {name:<18} {:>5} times, {:>5} terms, {} refused", f.times, f.terms, f.refused_cycle);
+            println!(
+                "    {name:<18} {:>5} times, {:>5} terms, {} refused",
+                f.times, f.terms, f.refused_cycle
+            );
         }
     }
     if !has("--no-eval") {
         let mut args = Vec::new();
         for (v, port) in before.arg_values().zip(&before.args) {
-            let (_, tensor) = inputs.iter().find(|(n, _)| *n == port.name).ok_or(format!("no input {}", port.name))?;
+            let (_, tensor) =
+                inputs.iter().find(|(n, _)| *n == port.name).ok_or(format!("no input {}", port.name))?;
             args.push(narrowed(tensor, before.ty(v).dtype));
         }
         let want = eval::nn::eval(&before, &args, &files)?;

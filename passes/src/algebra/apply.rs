@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use egg::Id;
 use kiln_ir::DType;
-use kiln_ir::nn::MapKind;
+use kiln_ir::nn::{MapKind, ReduceKind};
 
 use super::pattern::{Match, Pat, PatHead, Pattern};
 use super::rules::{Right, Rule};
@@ -23,6 +23,8 @@ pub struct Log {
     /// Classes that one application equated at once; extraction tries them together.
     pub joint: Vec<Vec<(Id, Term)>>,
     pub rounds: u32,
+    /// The first row whose sides disagree in axes or dtype: a fault of the table.
+    pub unsound: Option<(&'static str, String)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,8 +32,6 @@ pub struct Fired {
     pub times: u32,
     pub terms: u32,
     pub refused_cycle: u32,
-    /// Sides that disagree in axes or dtype: always zero for a sound row.
-    pub refused_type: u32,
 }
 
 /// A rule with its left side (and right side, if written) parsed.
@@ -168,7 +168,9 @@ fn apply(
             continue;
         }
         if egraph[a].data.axes != egraph[b].data.axes || egraph[a].data.dtype != egraph[b].data.dtype {
-            fired.refused_type += 1;
+            let (x, y) = (&egraph[a].data, &egraph[b].data);
+            let detail = format!("{:?} {} and {:?} {} for {:?}", x.axes, x.dtype, y.axes, y.dtype, m.terms);
+            log.unsound.get_or_insert((rule.rule.name, detail));
             return changed;
         }
         if acyclic::reaches(egraph, b, a, ranks) {
@@ -274,6 +276,18 @@ impl Build<'_> {
         self.term(Kind::Map(kind), dtype, operands.to_vec())
     }
 
+    /// A term with the attributes of another, over other operands.
+    pub fn like(&mut self, term: &Term, children: Vec<Id>) -> Id {
+        let dtype = match &term.kind {
+            Kind::Map(kind) => return self.map(*kind, &children),
+            Kind::Cast | Kind::Ein { .. } | Kind::TopK { .. } | Kind::Opaque { .. } => term.dtype,
+            Kind::Reduce { kind: ReduceKind::Argmax | ReduceKind::Argmin, .. } => term.dtype,
+            // The others move or accumulate what they are given.
+            _ => children.first().map_or(term.dtype, |c| self.egraph[*c].data.dtype),
+        };
+        self.term(term.kind.clone(), dtype, children)
+    }
+
     /// A scalar constant; none if the dtype cannot hold it.
     pub fn number(&mut self, value: f64, dtype: DType) -> Option<Id> {
         let bytes = number::to_bytes(value, dtype)?;
@@ -336,7 +350,7 @@ impl Build<'_> {
                 match (head, bind) {
                     (_, Some(b)) => {
                         let term = rule.term(m, &right.bound[*b]);
-                        Some(self.term(term.kind.clone(), term.dtype, children))
+                        Some(self.like(term, children))
                     }
                     (PatHead::One(Head::Map(kind)), None) => Some(self.map(*kind, &children)),
                     _ => None,

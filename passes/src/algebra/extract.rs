@@ -20,19 +20,35 @@ pub struct Extraction {
     pub lower_bound: u64,
 }
 
-/// Chooses a term for each class that the roots need.
+/// Chooses a term for each class that the roots need. `program` is each class as it was written,
+/// `joint` the exchanges that only pay together.
 ///
 /// # Errors
 /// A class that no finite term computes; an acyclic e-graph has none.
 pub fn extract(
     egraph: &EGraph,
     roots: &[Id],
+    program: &[(Id, Term)],
     joint: &[Vec<(Id, Term)>],
     weights: Weights,
 ) -> Result<Extraction, Id> {
     let table = Table::new(egraph, weights);
-    let mut search = Search::greedy(&table, roots)?;
-    search.improve(&table, joint, egraph);
+    let moves: Vec<_> = joint.iter().filter_map(|m| table.moves(m, egraph)).collect();
+    let greedy = table.greedy()?;
+    let mut as_is = greedy.clone();
+    for (c, o) in program.iter().filter_map(|m| table.moves(std::slice::from_ref(m), egraph)).flatten() {
+        as_is[c] = o;
+    }
+    // Greedy may miss what sharing makes cheap, the program what takes several steps: try both.
+    let mut best: Option<Search> = None;
+    for start in [as_is, greedy] {
+        let mut search = Search::start(&table, start, roots, egraph)?;
+        search.improve(&table, &moves);
+        if best.as_ref().is_none_or(|b| search.cost < b.cost) {
+            best = Some(search);
+        }
+    }
+    let search = best.ok_or_else(|| roots.first().copied().unwrap_or(Id::from(0)))?;
     let choice =
         search.needed().map(|c| (table.ids[c], table.terms[c][search.choice[c]].term.clone())).collect();
     Ok(Extraction { choice, cost: search.cost, lower_bound: table.lower_bound(roots, egraph) })
@@ -90,6 +106,54 @@ impl Table {
         Table { ids, index, terms }
     }
 
+    /// Bottom-up: the term whose needed classes (with their choices so far) cost least in sum.
+    fn greedy(&self) -> Result<Vec<usize>, Id> {
+        let n = self.ids.len();
+        let words = n.div_ceil(64);
+        let mut choice = vec![0usize; n];
+        let mut sets: Vec<Vec<u64>> = Vec::with_capacity(n);
+        let mut own: Vec<u64> = vec![0; n];
+        for c in 0..n {
+            let mut best: Option<(u64, usize, Vec<u64>)> = None;
+            let single = self.terms[c].len() == 1;
+            for (i, o) in self.terms[c].iter().enumerate() {
+                // Children come first in an acyclic e-graph.
+                if o.children.iter().any(|&child| child >= c) {
+                    continue;
+                }
+                let mut set = vec![0u64; words];
+                for &child in &o.children {
+                    set.iter_mut().zip(&sets[child]).for_each(|(a, b)| *a |= b);
+                }
+                let sum = if single { 0 } else { o.cost + members(&set).map(|m| own[m]).sum::<u64>() };
+                if best.as_ref().is_none_or(|(cost, ..)| sum < *cost) {
+                    best = Some((sum, i, set));
+                }
+            }
+            let (_, i, mut set) = best.ok_or(self.ids[c])?;
+            set[c / 64] |= 1 << (c % 64);
+            own[c] = self.terms[c][i].cost;
+            choice[c] = i;
+            sets.push(set);
+        }
+        Ok(choice)
+    }
+
+    /// Classes and terms as numbers; none when one of them is gone.
+    fn moves(&self, moves: &[(Id, Term)], egraph: &EGraph) -> Option<Vec<(usize, usize)>> {
+        let find = |(class, term): &(Id, Term)| -> Option<(usize, usize)> {
+            let c = *self.index.get(&egraph.find(*class))?;
+            let children = || term.children.iter().map(|c| egraph.find(*c));
+            let same = |o: &Choice| {
+                o.term.kind == term.kind
+                    && o.term.dtype == term.dtype
+                    && o.term.children.iter().map(|c| egraph.find(*c)).eq(children())
+            };
+            Some((c, self.terms[c].iter().position(same)?))
+        };
+        moves.iter().map(find).collect()
+    }
+
     /// Every program computes the classes that all choices have in common; each at its cheapest.
     fn lower_bound(&self, roots: &[Id], egraph: &EGraph) -> u64 {
         let n = self.ids.len();
@@ -139,39 +203,10 @@ struct Search {
 }
 
 impl Search {
-    /// Bottom-up: the term whose needed classes (with their choices so far) cost least in sum.
-    fn greedy(table: &Table, roots: &[Id]) -> Result<Self, Id> {
-        let n = table.ids.len();
-        let words = n.div_ceil(64);
-        let mut choice = vec![0usize; n];
-        let mut sets: Vec<Vec<u64>> = Vec::with_capacity(n);
-        let mut own: Vec<u64> = vec![0; n];
-        for c in 0..n {
-            let mut best: Option<(u64, usize, Vec<u64>)> = None;
-            let single = table.terms[c].len() == 1;
-            for (i, o) in table.terms[c].iter().enumerate() {
-                // Children come first in an acyclic e-graph.
-                if o.children.iter().any(|&child| child >= c) {
-                    continue;
-                }
-                let mut set = vec![0u64; words];
-                for &child in &o.children {
-                    set.iter_mut().zip(&sets[child]).for_each(|(a, b)| *a |= b);
-                }
-                let sum = if single { 0 } else { o.cost + members(&set).map(|m| own[m]).sum::<u64>() };
-                if best.as_ref().is_none_or(|(cost, ..)| sum < *cost) {
-                    best = Some((sum, i, set));
-                }
-            }
-            let (_, i, mut set) = best.ok_or(table.ids[c])?;
-            set[c / 64] |= 1 << (c % 64);
-            own[c] = table.terms[c][i].cost;
-            choice[c] = i;
-            sets.push(set);
-        }
-        let mut search = Search { choice, uses: vec![0; n], cost: 0 };
+    fn start(table: &Table, choice: Vec<usize>, roots: &[Id], egraph: &EGraph) -> Result<Self, Id> {
+        let mut search = Search { choice, uses: vec![0; table.ids.len()], cost: 0 };
         for root in roots {
-            let r = *table.index.get(root).ok_or(*root)?;
+            let r = *table.index.get(&egraph.find(*root)).ok_or(*root)?;
             search.acquire(table, r);
         }
         Ok(search)
@@ -218,8 +253,7 @@ impl Search {
         }
     }
 
-    fn improve(&mut self, table: &Table, joint: &[Vec<(Id, Term)>], egraph: &EGraph) {
-        let moves = joint_moves(table, joint, egraph);
+    fn improve(&mut self, table: &Table, moves: &[Vec<(usize, usize)>]) {
         for _ in 0..8 {
             let before = self.cost;
             for class in (0..table.ids.len()).rev() {
@@ -230,7 +264,7 @@ impl Search {
                     self.attempt(table, &[(class, option)]);
                 }
             }
-            for m in &moves {
+            for m in moves {
                 self.attempt(table, m);
             }
             if self.cost == before {
@@ -255,19 +289,4 @@ impl Search {
     fn needed(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.uses.len()).filter(|&c| self.uses[c] > 0)
     }
-}
-
-/// The moves that rules equating several classes at once suggest.
-fn joint_moves(table: &Table, joint: &[Vec<(Id, Term)>], egraph: &EGraph) -> Vec<Vec<(usize, usize)>> {
-    let find = |(class, term): &(Id, Term)| -> Option<(usize, usize)> {
-        let c = *table.index.get(&egraph.find(*class))?;
-        let children: Vec<Id> = term.children.iter().map(|c| egraph.find(*c)).collect();
-        let o = table.terms[c].iter().position(|o| {
-            o.term.kind == term.kind
-                && o.term.dtype == term.dtype
-                && o.term.children.iter().map(|c| egraph.find(*c)).eq(children.iter().copied())
-        })?;
-        Some((c, o))
-    };
-    joint.iter().filter_map(|m| m.iter().map(find).collect()).collect()
 }
