@@ -5,7 +5,7 @@
 //! are instructions. So solver, scheduler and simulator agree by construction. All integers, no state: contention
 //! and waiting are the simulator's.
 
-use crate::isa::{AccessPattern, Dt, Engine, Extent, Inst, Shape, VecOp};
+use crate::isa::{AccessPattern, Dt, Engine, Inst, Shape, VecOp};
 use crate::target::Target;
 pub use crate::target::Ticks;
 
@@ -328,11 +328,6 @@ pub fn duration(inst: &Inst, engine: Engine, target: &Target, patterns: &[Access
         }
         Inst::Bar { .. } => link(target, 0),
     }
-}
-
-/// Elements in each partition that an operand of this extent has; 0 if the pattern is empty.
-pub fn extent_free(extent: Extent, patterns: &[AccessPattern; 16]) -> u64 {
-    extent.resolve(patterns).map_or(0, |shape| shape.free())
 }
 
 #[cfg(test)]

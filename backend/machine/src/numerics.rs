@@ -212,18 +212,6 @@ pub fn topk_order(a: f32, b: f32) -> std::cmp::Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-/// One link of the MXU's chain on floats.
-#[inline(always)]
-pub fn mac_f32(acc: f32, s: f32, x: f32) -> f32 {
-    s.mul_add(x, acc)
-}
-
-/// One link of the MXU's chain on integers.
-#[inline(always)]
-pub fn mac_i32(acc: i32, s: i32, x: i32) -> i32 {
-    acc.wrapping_add(s.wrapping_mul(x))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

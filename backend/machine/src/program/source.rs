@@ -2,7 +2,6 @@
 
 use std::path::{Component, Path};
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -92,36 +91,6 @@ impl Program {
     /// As [`FileRef::open`], for the first file that fails.
     pub fn open_files(&self, directory: &Path) -> Result<Vec<FileMap>, ProgramError> {
         self.files.iter().map(|f| f.open(directory)).collect()
-    }
-
-    /// The bytes of row `row` of an image extent; `None` for zero bytes. `files` are those of
-    /// [`Program::open_files`].
-    ///
-    /// # Errors
-    /// A source that does not reach so far (never, for a validated program and unchanged files).
-    pub fn image_row(
-        &self,
-        extent: &ImageExtent,
-        row: u64,
-        files: &[FileMap],
-    ) -> Result<Option<Bytes>, ProgramError> {
-        let (source, offset, pitch) = match extent.source {
-            ImageSource::Zero => return Ok(None),
-            ImageSource::File { file, offset, pitch } => {
-                (files.get(file as usize).map(FileMap::bytes), offset, pitch)
-            }
-            ImageSource::Blob { blob, offset, pitch } => {
-                (self.blobs.get(blob as usize).cloned(), offset, pitch)
-            }
-        };
-        let start = row.checked_mul(pitch).and_then(|n| n.checked_add(offset));
-        let end = start.and_then(|s| s.checked_add(extent.row_bytes));
-        match (source, start, end) {
-            (Some(bytes), Some(start), Some(end)) if end <= bytes.len() as u64 => {
-                Ok(Some(bytes.slice(start as usize..end as usize)))
-            }
-            _ => Err(invalid(format!("row {row} of an image extent lies outside its source"))),
-        }
     }
 }
 
