@@ -3,7 +3,9 @@
 mod completions;
 mod man;
 mod model_args;
+mod run;
 mod targets;
+mod verify;
 
 use crate::error::{Error, exit};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -26,6 +28,8 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Completions(completions::Args),
+    Run(run::Args),
+    Verify(verify::Args),
     Targets(targets::Args),
     Man(man::Args),
 }
@@ -60,6 +64,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<u8, Error> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Targets(args) => targets::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -4,5 +4,13 @@
 pub mod bound;
 pub mod commands;
 pub mod compare;
+pub mod compile;
 pub mod error;
+pub mod host;
+pub mod inputs;
 pub mod npy;
+pub mod verify;
+
+pub use compile::{CompileOptions, Compiled, Run, compile};
+pub use error::Error;
+pub use inputs::Tensors;
