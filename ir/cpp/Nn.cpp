@@ -171,11 +171,12 @@ LogicalResult ContractOp::verify() {
   if (result.getShape() != ArrayRef(shape))
     return emitOpError() << "result must be " << result.clone(shape) << ", not " << result;
   Type le = l.getElementType(), re = r.getElementType(), e = result.getElementType();
-  bool floats = isFloat(le) && isFloat(re) && isFloat(e) && getAcc().isF32();
+  bool wide = getAcc().isF64() && le.isF64() && re.isF64();
+  bool floats = isFloat(le) && isFloat(re) && isFloat(e) && (getAcc().isF32() || wide);
   bool ints = isInt(le) && isInt(re) && isInt(e) && getAcc().isSignlessInteger(32);
   if (!floats && !ints)
     return emitOpError() << "operands " << l << " and " << r << " with accumulator " << getAcc() << " and result "
-                         << e << ": floats accumulate in f32, integers in i32";
+                         << e << ": floats accumulate in f32 (f64 in f64), integers in i32";
   return success();
 }
 

@@ -201,7 +201,7 @@ def Tile_MapOp : Tile_Op<"map"> {
   let summary = "elementwise by position; a source may be a number";
   let description = [{
     A source's extent of 1 broadcasts along free axes. All sources share dst's partition axis. Kinds are those
-    of `nn.map`; masks and results of comparisons are ui8.
+    of `nn.map`; masks and results of comparisons are ui8, and `not` of a ui8 is logical.
   }];
   let arguments = (ins Nn_MapKind:$kind, Arg<Tile_BufType, "", [MemWrite]>:$dst,
                        Arg<Variadic<Tile_BufType>, "", [MemRead]>:$srcs,

@@ -6,6 +6,7 @@ pub mod array;
 mod fma;
 pub mod map;
 pub mod nn;
+mod reduce;
 pub mod tile;
 
 pub use array::Array;
@@ -53,7 +54,7 @@ pub(crate) fn scalar_bytes(dtype: DType, value: Scalar) -> Vec<u8> {
         DType::F16 => f16::from_f64(float).to_le_bytes().to_vec(),
         DType::BF16 => bf16::from_f64(float).to_le_bytes().to_vec(),
         DType::Bool => vec![u8::from(int != 0 || (float != 0.0))],
-        DType::F8E4M3 | DType::F8E5M2 => vec![0],
+        DType::F8E4M3 | DType::F8E5M2 => nn::filled(dtype, &[], value).to_tensor().data.to_vec(),
         _ => int.to_le_bytes()[..dtype.size_bytes()].to_vec(),
     }
 }

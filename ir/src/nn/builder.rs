@@ -208,7 +208,7 @@ impl FuncBuilder {
         if self.ty(x).dtype == dtype { Ok(x) } else { self.one(&OpKind::Cast { dtype }, &[x]) }
     }
 
-    /// Generalised product in the dtype of `lhs`, accumulated in f32 or i32.
+    /// Generalised product in the dtype of `lhs`, accumulated in f32 (f64 for f64), or in i32.
     pub fn contract(&mut self, lhs: ValueId, rhs: ValueId, dims: &ContractDims) -> Result<ValueId> {
         let dtype = self.ty(lhs).dtype;
         self.contract_as(lhs, rhs, dims, dtype)
@@ -222,7 +222,11 @@ impl FuncBuilder {
         dims: &ContractDims,
         dtype: DType,
     ) -> Result<ValueId> {
-        let acc = if crate::types::is_float(dtype) { DType::F32 } else { DType::I32 };
+        let acc = match (self.ty(lhs).dtype, self.ty(rhs).dtype) {
+            (DType::F64, DType::F64) => DType::F64,
+            (l, _) if crate::types::is_float(l) => DType::F32,
+            _ => DType::I32,
+        };
         self.one(&OpKind::Contract { dims: dims.clone(), acc, dtype }, &[lhs, rhs])
     }
 

@@ -208,11 +208,12 @@ impl Rule<'_> {
                 format!("contracted extents differ: {} and {} ({l} and {r})", l.shape[a], r.shape[b])
             })?;
         }
-        let floats = is_float(l.dtype) && is_float(r.dtype) && acc == DType::F32 && is_float(dtype);
+        let wide = acc == DType::F64 && l.dtype == DType::F64 && r.dtype == DType::F64;
+        let floats = is_float(l.dtype) && is_float(r.dtype) && (acc == DType::F32 || wide) && is_float(dtype);
         let ints = is_int(l.dtype) && is_int(r.dtype) && acc == DType::I32 && is_int(dtype);
         self.check(floats || ints, || {
             format!(
-                "operands {l} and {r} with accumulator {} and result {}: floats accumulate in f32, integers in i32",
+                "operands {l} and {r} with accumulator {} and result {}: floats accumulate in f32 (f64 in f64), integers in i32",
                 dtype_name(acc),
                 dtype_name(dtype)
             )

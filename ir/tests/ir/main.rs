@@ -1,5 +1,7 @@
 //! Building, printing, parsing and reading back.
 
+mod docs;
+mod rules;
 mod tile_eval;
 
 use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, Port, ReduceKind};
