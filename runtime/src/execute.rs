@@ -256,3 +256,6 @@ fn affine(stream: &Stream, base: i32, reg: Add, part: i32, free: [i32; 3]) -> Af
         free: free.map(i64::from),
     }
 }
+
+#[cfg(test)]
+mod definition;
