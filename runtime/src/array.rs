@@ -83,6 +83,12 @@ impl Grid {
         }
     }
 
+    /// Forget what is loaded.
+    pub(crate) fn clear(&mut self) {
+        self.cells.fill(Cell::Empty);
+        self.packed.clear();
+    }
+
     /// Load a window from `rows` partitions of `cols` elements, or, transposed, from `cols` partitions of `rows`.
     pub(crate) fn load(
         &mut self,

@@ -36,9 +36,10 @@ impl Memories {
     }
 
     /// Forget what is on chip.
-    pub(crate) fn clear_chip(&mut self, target: &Target) {
-        let dram = std::mem::replace(&mut self.dram, Dram::new(0, Vec::new()));
-        *self = Self::new(target, dram);
+    pub(crate) fn clear_chip(&mut self) {
+        self.chip.clear();
+        self.grid.clear();
+        self.tables = activation::Tables::default();
     }
 
     /// Execute an instruction that touches memory.

@@ -129,6 +129,11 @@ impl OnChip {
         Self { lanes: (0..parts).map(lane).collect(), spm_bytes, acc_bytes }
     }
 
+    /// Nothing is written any more; the bytes stay, since none can be read before it is written.
+    pub(crate) fn clear(&mut self) {
+        self.lanes.iter_mut().flat_map(|lane| &mut lane.memories).for_each(|memory| memory.written.clear());
+    }
+
     /// Bytes of one partition of a memory.
     fn size_of(&self, space: Space) -> usize {
         match space {

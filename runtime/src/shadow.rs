@@ -66,6 +66,11 @@ impl Shadow {
         Self { words: vec![0; words_for(bytes)] }
     }
 
+    /// Unset all bits.
+    pub(crate) fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
     /// See [`mark`].
     pub(crate) fn mark(&mut self, start: usize, len: usize) {
         mark(&mut self.words, start, len);

@@ -129,7 +129,7 @@ impl<'a> Simulator<'a> {
             match segment {
                 Loaded::Device { streams, origins } => {
                     streams.iter_mut().for_each(Stream::reset);
-                    self.memories.clear_chip(self.target);
+                    self.memories.clear_chip();
                     let begun = streams.iter().zip(origins.iter());
                     counters.begin(index as u32, begun.map(|(s, o)| (s.engine, o.to_vec())).collect());
                     let device = Device::new(&settings, streams, &mut self.memories, &mut counters, tick)?;

@@ -47,7 +47,7 @@ fn a_read_before_the_write() {
             ".engine vec\nviota spm[0:0x0].f32, 4:1x1x4\nsems sem0, n=1\nhalt
             .engine mxu\nsemw sem0, n=1
             ldw spm[0:0x0].f32, k=4, m=4
-            mma acc[0:0x0].f32, spm[0:0x0].f32, k=4, m=5, n0=1, n1=1, n2=4\nhalt"
+            mma acc[0:0x0].f32, spm[0:0x0].f32, k=4, m=5, n2=4\nhalt"
         )
         .contains("uninitialised read: stationary row 0, column 4")
     );

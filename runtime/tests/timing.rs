@@ -69,7 +69,7 @@ fn a_product_waits_for_its_load_and_drains() {
     let report = time(
         ".engine mxu
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=100
             halt",
     );
     assert_eq!(report.cycles, 308);
@@ -82,7 +82,7 @@ fn f32_takes_four_cycles_a_column() {
     let report = time(
         ".engine mxu
             ldw spm[0:0x0].f32, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].f32, k=64, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x0].f32, spm[0:0x0].f32, k=64, m=64, n2=100
             halt",
     );
     assert_eq!(report.cycles, 72 + 400 + 136);
@@ -94,9 +94,9 @@ fn a_load_hides_behind_a_product() {
     let report = time(
         ".engine mxu
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=100
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n2=100
             halt",
     );
     assert_eq!(report.cycles, 408);
@@ -104,9 +104,9 @@ fn a_load_hides_behind_a_product() {
     let report = time(
         ".engine mxu
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=10
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=10
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=10
+            mma acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n2=10
             halt",
     );
     assert_eq!(report.cycles, 291);
@@ -129,7 +129,7 @@ fn two_products(second: &str) -> u64 {
     let text = format!(
         ".engine mxu
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=100
             mma {second}, cont=1
             halt"
     );
@@ -140,13 +140,13 @@ fn two_products(second: &str) -> u64 {
 fn a_chain_waits_for_the_first_result() {
     // The first product runs from 72. On its own region the next one starts 136 later, at 208 (the array is free
     // at 172): 208 + 100 + 136.
-    let same = two_products("acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100");
+    let same = two_products("acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=100");
     assert_eq!(same, 444);
     // On another region it starts when the array is free.
-    let other = two_products("acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100");
+    let other = two_products("acc[0:0x400].f32, spm[0:0x0].bf16, k=64, m=64, n2=100");
     assert_eq!(other, 408);
     // On a region that overlaps in another way it waits for the last result, at 308.
-    let shifted = two_products("acc[0:0x4].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=100");
+    let shifted = two_products("acc[0:0x4].f32, spm[0:0x0].bf16, k=64, m=64, n2=100");
     assert_eq!(shifted, 308 + 100 + 136);
 }
 
@@ -156,8 +156,8 @@ fn a_long_chain_hides_its_drain() {
     let report = time(
         ".engine mxu
             ldw spm[0:0x0].bf16, k=64, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=256
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n0=1, n1=1, n2=256, cont=1
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=256
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=256, cont=1
             halt",
     );
     assert_eq!(report.cycles, 72 + 256 + 256 + 136);
@@ -171,8 +171,8 @@ fn products_on_two_row_bands_overlap() {
         ".engine mxu
             ldw spm[0:0x0].bf16, k=32, m=64
             ldw spm[32:0x0].bf16, k=32, m=64
-            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=32, m=64, n0=1, n1=1, n2=100
-            mma acc[0:0x400].f32, spm[32:0x0].bf16, k=32, m=64, n0=1, n1=1, n2=100
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=32, m=64, n2=100
+            mma acc[0:0x400].f32, spm[32:0x0].bf16, k=32, m=64, n2=100
             halt",
     );
     assert_eq!(report.cycles, 72 + 100 + 136);

@@ -1,7 +1,9 @@
 //! Random instructions against their definition: one element at a time, with `kiln-machine`'s scalar functions.
 
 use kiln_machine::isa::*;
-use kiln_machine::numerics::{self, act::act, convert::convert, convert::from_f32, convert::to_f32, convert::to_i32};
+use kiln_machine::numerics::{
+    self, act::act, convert::convert, convert::from_f32, convert::to_f32, convert::to_i32,
+};
 use kiln_machine::random::Rng;
 
 use super::Memories;
@@ -74,9 +76,8 @@ fn immediate(dt: Dt, imm: Imm32) -> (Dt, u32) {
 
 fn positions(shape: Shape) -> impl Iterator<Item = (usize, [usize; 3])> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    (0..usize::from(shape.parts) * n0 * n1 * n2).map(move |at| {
-        (at / (n0 * n1 * n2), [at / (n1 * n2) % n0, at / n2 % n1, at % n2])
-    })
+    (0..usize::from(shape.parts) * n0 * n1 * n2)
+        .map(move |at| (at / (n0 * n1 * n2), [at / (n1 * n2) % n0, at / n2 % n1, at % n2]))
 }
 
 fn without(dims: Dims, i: [usize; 3]) -> [usize; 3] {
@@ -123,8 +124,11 @@ fn define(plain: &mut Plain, inst: &Inst) {
                 let free: i64 = [c0, c1, c2].iter().zip(i).map(|(c, i)| i64::from(c.0) * i as i64).sum();
                 let (dt, bits) =
                     if sum + free >= 0 { (src.dt, plain.get(&src, p, i)) } else { immediate(src.dt, imm) };
-                let value =
-                    if dt.is_integer() { Value::Integer(to_i32(dt, bits)) } else { Value::Float(to_f32(dt, bits)) };
+                let value = if dt.is_integer() {
+                    Value::Integer(to_i32(dt, bits))
+                } else {
+                    Value::Float(to_f32(dt, bits))
+                };
                 plain.set(&dst, p, i, store(dst.dt, value));
             }
         }
@@ -169,7 +173,15 @@ fn define(plain: &mut Plain, inst: &Inst) {
     }
 }
 
-fn activate(plain: &Plain, f: ActFunc, src: &View, bias: Option<&View>, scale: f32, p: usize, i: [usize; 3]) -> f32 {
+fn activate(
+    plain: &Plain,
+    f: ActFunc,
+    src: &View,
+    bias: Option<&View>,
+    scale: f32,
+    p: usize,
+    i: [usize; 3],
+) -> f32 {
     let x = to_f32(src.dt, plain.get(src, p, i)) * scale;
     act(f, bias.map_or(x, |bias| x + to_f32(bias.dt, plain.get(bias, p, i))))
 }
@@ -207,19 +219,8 @@ fn reduce(plain: &mut Plain, op: RedOp, dst: &View, src: &View, shape: Shape, di
     }
 }
 
-const TYPES: [Dt; 11] = [
-    Dt::F32,
-    Dt::Bf16,
-    Dt::F16,
-    Dt::F8e4m3,
-    Dt::F8e5m2,
-    Dt::I8,
-    Dt::U8,
-    Dt::I32,
-    Dt::I16,
-    Dt::U16,
-    Dt::U32,
-];
+const TYPES: [Dt; 11] =
+    [Dt::F32, Dt::Bf16, Dt::F16, Dt::F8e4m3, Dt::F8e5m2, Dt::I8, Dt::U8, Dt::I32, Dt::I16, Dt::U16, Dt::U32];
 
 /// Draws instructions whose operands lie in quarters of the memories, so that they never overlap.
 struct Draw(Rng);
@@ -340,7 +341,9 @@ fn filled(target: &Target, rng: &mut Rng) -> (Memories, Plain) {
 /// The same bytes, but that any NaN stands for any other.
 fn same(inst: &Inst, memories: &Memories, plain: &Plain) {
     let written = inst.operands().into_iter().filter_map(|operand| match operand {
-        Operand::OnChip { role, view, extent: Extent::Shape(shape), .. } if role.writes() => Some((view, shape)),
+        Operand::OnChip { role, view, extent: Extent::Shape(shape), .. } if role.writes() => {
+            Some((view, shape))
+        }
         _ => None,
     });
     for (view, shape) in written {

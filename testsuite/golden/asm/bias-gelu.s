@@ -34,7 +34,7 @@ stored:
     ldw spm[0:0x0].f32, k=64, m=48
     loop count=2, made, step=r1:1024 r2:80
     semw sem6, n=1
-    mma acc[0:0x0+r1].f32, spm[0:0x100+r2].f32, k=64, m=48, n0=1, n1=1, n2=20
+    mma acc[0:0x0+r1].f32, spm[0:0x100+r2].f32, k=64, m=48, n2=20
     sems sem2, n=1
 made:
     endl

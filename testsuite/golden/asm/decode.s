@@ -44,12 +44,12 @@
 .from 0:1
     semw sem0, n=1
     ldwt spm[0:0x80].f32, k=16, m=4
-    mma acc[0:0x0].f32, spm[0:0x100].f32, k=16, m=4, n0=1, n1=1, n2=64
+    mma acc[0:0x0].f32, spm[0:0x100].f32, k=16, m=4, n2=64
     sems sem2, n=1
     semw sem4, n=1
     ldwt spm[0:0x300].f32, k=64, m=4
     semw sem1, n=1
-    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=4, n0=1, n1=1, n2=16
+    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=4, n2=16
     sems sem5, n=1
     halt
 

@@ -30,10 +30,10 @@
 .from 0:1
     semw sem0, n=1
     ldw spm[0:0x100].f32, k=64, m=64
-    mma acc[0:0x0].f32, spm[0:0x0].f32, k=64, m=64, n0=1, n1=1, n2=40      ; means, in every partition
+    mma acc[0:0x0].f32, spm[0:0x0].f32, k=64, m=64, n2=40      ; means, in every partition
     sems sem2, n=1
     semw sem3, n=1
-    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=64, n0=1, n1=1, n2=40  ; variances
+    mma acc[0:0x400].f32, spm[0:0x200].f32, k=64, m=64, n2=40  ; variances
     sems sem5, n=1
     halt
 

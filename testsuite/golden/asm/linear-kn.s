@@ -32,9 +32,9 @@
     semw sem0, n=1
     ldwt spm[0:0x0].f32, k=64, m=48
     semw sem1, n=1
-    mma acc[0:0x0].f32, spm[0:0x400].f32, k=64, m=48, n0=1, n1=1, n2=80
+    mma acc[0:0x0].f32, spm[0:0x400].f32, k=64, m=48, n2=80
     ldwt spm[0:0x100].f32, k=32, m=48
-    mma acc[0:0x0].f32, spm[0:0x600].f32, k=32, m=48, n0=1, n1=1, n2=80, cont=1
+    mma acc[0:0x0].f32, spm[0:0x600].f32, k=32, m=48, n2=80, cont=1
     sems sem2, n=1
     halt
 

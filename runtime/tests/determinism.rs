@@ -1,0 +1,92 @@
+//! The same bits and the same ticks whatever the host does.
+
+mod bench;
+
+use bench::{Noise, Outcome, f32s, run_on, target};
+use kiln_machine::asm;
+use kiln_machine::tensor::Tensor;
+use kiln_runtime::{Options, Simulator};
+
+/// Operations large enough to be spread over threads: loads, products, VEC, ACT, a store.
+fn program() -> String {
+    "
+    .input  x f32 [128,512] @0x0
+    .input  w f32 [128,128] @0x40000
+    .output y f32 [128,512] @0x80000
+    .engine q0
+        apset ap0, f32 @0x40000 [128,1,1,128] <128,0,0,1>
+        dld spm[0:0x0].f32, ap0
+        apset ap1, f32 @0x0 [128,1,1,512] <512,0,0,1>
+        dld spm[0:0x400].f32, ap1
+        sems sem0, n=1
+        semw sem3, n=1
+        apset ap2, f32 @0x80000 [128,1,1,512] <512,0,0,1>
+        dst ap2, spm[0:0x1000].f32
+        halt
+    .engine mxu
+        semw sem0, n=1
+        ldw spm[0:0x0].f32, k=128, m=128
+        mma acc[0:0x0].f32, spm[0:0x400].f32, k=128, m=128, n2=512
+        sems sem1, n=1
+        halt
+    .engine act
+        semw sem1, n=1
+        act tanh, spm[0:0x1000].f32, acc[0:0x0].f32, sum=spm[0:0x2000].f32, over=n2, 128:1x1x512
+        sems sem2, n=1
+        halt
+    .engine vec
+        semw sem2, n=1
+        vtt div, spm[0:0x1000].f32, spm[0:0x1000].f32, spm[0:0x2000].f32<0,0,0>, 128:1x1x512
+        sems sem3, n=1
+        halt"
+        .to_owned()
+}
+
+fn inputs() -> [(&'static str, Tensor); 2] {
+    let mut noise = Noise::new(9);
+    [("x", f32s(&[128, 512], &noise.f32s(128 * 512))), ("w", f32s(&[128, 128], &noise.f32s(128 * 128)))]
+}
+
+fn with_threads(threads: usize) -> Outcome {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+    pool.install(|| run_on(&program(), &target("core"), &inputs(), Options::default()))
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same() {
+    let one = with_threads(1).expect("it runs");
+    for threads in [2, 5] {
+        assert_eq!(with_threads(threads).expect("it runs"), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_fault_is_the_same_on_any_number_of_threads() {
+    // Only partitions from 40 on miss an element.
+    let text = ".engine vec
+            viota spm[0:0x0].f32, 40:1x1x1024
+            viota spm[40:0x0].f32, 24:1x1x1023
+            vts add, spm[0:0x0].f32, spm[0:0x0].f32, 1.0f, 64:1x1x1024
+            halt";
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        let outcome = pool.install(|| run_on(text, &target("edge"), &[], Options::default()));
+        let text = outcome.expect_err("a hole").to_string();
+        assert!(text.contains("uninitialised read: spm partition 40, byte 0xffc"), "{text}");
+    }
+}
+
+#[test]
+fn a_simulator_runs_again_as_if_new() {
+    let core = target("core");
+    let program = asm::assemble(&program(), Some(&core)).expect("it assembles");
+    let inputs = inputs().into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+    let mut simulator =
+        Simulator::new(&program, &core, Options { trace: true, ..Options::default() }).expect("it loads");
+    let first = simulator.run(&inputs).expect("it runs");
+    assert_eq!(simulator.run(&inputs).expect("it runs again"), first);
+    let (_, report) = first;
+    assert_eq!(report.trace.len(), 7, "two loads, a grid, a product, ACT, VEC and a store");
+    let words: u64 = report.instructions.values().sum();
+    assert_eq!(words, 22);
+}
