@@ -87,6 +87,7 @@ pub struct Grouped {
 /// Solved problems, kept across groups: layers with equal structure are solved once.
 #[derive(Default)]
 pub struct Memo {
+    quick: BTreeMap<Problem, Result<u64, NoSchedule>>,
     solved: BTreeMap<Problem, Result<Solution, NoSchedule>>,
 }
 
@@ -99,19 +100,32 @@ impl Memo {
         if let Some(known) = self.solved.get(problem) {
             return known.clone();
         }
-        let found = solve(problem, machine, Effort::default());
+        let found = solve(problem, machine, Effort::THOROUGH);
         self.solved.insert(problem.clone(), found.clone());
+        found
+    }
+
+    /// Ticks of a good schedule of `problem`, found in less time.
+    ///
+    /// # Errors
+    /// As [`solve`].
+    pub fn estimate(&mut self, problem: &Problem, machine: &Machine) -> Result<u64, NoSchedule> {
+        if let Some(known) = self.quick.get(problem) {
+            return known.clone();
+        }
+        let found = solve(problem, machine, Effort::QUICK).map(|s| s.cost.ticks);
+        self.quick.insert(problem.clone(), found.clone());
         found
     }
 
     /// Number of different problems solved.
     pub fn len(&self) -> usize {
-        self.solved.len()
+        self.quick.len()
     }
 
     /// Whether nothing was solved yet.
     pub fn is_empty(&self) -> bool {
-        self.solved.is_empty()
+        self.quick.is_empty()
     }
 }
 

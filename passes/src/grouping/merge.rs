@@ -13,7 +13,7 @@ use crate::tiling::machine::Machine;
 use crate::tiling::solve::NoSchedule;
 
 /// Ops that a group holds at most; beyond, the solver's time grows and nothing is gained.
-const MAX_OPS: usize = 40;
+const MAX_OPS: usize = 24;
 
 /// A set of ops that can run as one group, with its planned time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +38,6 @@ struct Merger<'a, 'g> {
     readers: &'a Readers,
     machine: &'a Machine,
     memo: &'a mut Memo,
-    /// Ops that each op needs before it.
-    before: Vec<BTreeSet<usize>>,
     after: Vec<Vec<usize>>,
     group_of: Vec<usize>,
     groups: Vec<Option<Body>>,
@@ -68,7 +66,6 @@ pub fn merge(
         readers,
         machine,
         memo,
-        before,
         after,
         group_of: (0..n).collect(),
         groups: vec![None; n],
@@ -76,11 +73,11 @@ pub fn merge(
         queue: BinaryHeap::new(),
     };
     for o in 0..n {
-        let ticks = m.cost(&[o]).map_err(|e| (o, e))?;
-        m.groups[o] = Some(Body { ops: vec![o], ticks });
+        m.groups[o] = Some(Body { ops: vec![o], ticks: 0 });
     }
     m.join_chains();
-    for g in 0..n {
+    m.cost_all()?;
+    for g in 0..m.groups.len() {
         if m.groups[g].is_some() {
             m.propose(g);
         }
@@ -100,7 +97,7 @@ impl Merger<'_, '_> {
             return Ok(*ticks);
         }
         let (problem, _) = problem_of(self.k, self.readers, ops);
-        let ticks = self.memo.solve(&problem, self.machine).map(|s| s.cost.ticks);
+        let ticks = self.memo.estimate(&problem, self.machine);
         self.seen.insert(ops.to_vec(), ticks.as_ref().ok().copied());
         ticks
     }
@@ -123,12 +120,28 @@ impl Merger<'_, '_> {
             if is_plain(&next.work) && next.outs.first().is_some_and(|&w| same(v, w)) {
                 let (a, b) = (self.group_of[o], self.group_of[*reader]);
                 if let Some(ops) = self.candidate(a, b) {
-                    if let Ok(ticks) = self.cost(&ops) {
-                        self.join(a, b, ops, ticks);
-                    }
+                    self.join(a, b, ops, 0);
                 }
             }
         }
+    }
+
+    /// Costs all groups; a chain that does not fit falls apart into its ops.
+    fn cost_all(&mut self) -> Result<(), (usize, NoSchedule)> {
+        for g in 0..self.groups.len() {
+            let Some(Body { ops, .. }) = self.groups[g].clone() else { continue };
+            if let Ok(ticks) = self.cost(&ops) {
+                self.groups[g] = Some(Body { ops, ticks });
+                continue;
+            }
+            self.groups[g] = None;
+            for o in ops {
+                let ticks = self.cost(&[o]).map_err(|e| (o, e))?;
+                self.group_of[o] = self.groups.len();
+                self.groups.push(Some(Body { ops: vec![o], ticks }));
+            }
+        }
+        Ok(())
     }
 
     fn run(&mut self) {
@@ -164,8 +177,8 @@ impl Merger<'_, '_> {
             });
             for v in values {
                 near.extend(self.k.values[v].producer.map(|p| self.group_of[p]));
-                // Readers of one value: siblings.
-                if self.k.values[v].producer.is_some() {
+                // Readers of one value are siblings; two contracts keep the array busy each by itself.
+                if self.k.values[v].producer.is_some() && !self.has_contract(group) {
                     near.extend(self.readers.of(v).iter().map(|&r| self.group_of[r]));
                 }
             }
@@ -186,6 +199,11 @@ impl Merger<'_, '_> {
         }
     }
 
+    fn has_contract(&self, group: usize) -> bool {
+        let is = |&o: &usize| matches!(self.k.ops[o].work, Work::Contract(_));
+        self.groups[group].as_ref().is_some_and(|b| b.ops.iter().any(is))
+    }
+
     /// The ops of two groups together, if they may be one.
     fn candidate(&self, a: usize, b: usize) -> Option<Vec<usize>> {
         let (x, y) = (self.groups[a].as_ref()?, self.groups[b].as_ref()?);
@@ -200,8 +218,6 @@ impl Merger<'_, '_> {
 
     /// No path leaves the set and comes back, counting groups as wholes.
     fn is_convex(&self, inside: &BTreeSet<usize>) -> bool {
-        let (Some(&first), Some(&last)) = (inside.first(), inside.last()) else { return true };
-        let _ = first;
         let own: BTreeSet<usize> = inside.iter().map(|&o| self.group_of[o]).collect();
         let mut visited = BTreeSet::new();
         let mut stack: Vec<usize> = Vec::new();
@@ -213,8 +229,6 @@ impl Merger<'_, '_> {
             }
         };
         inside.iter().for_each(|&o| push(o, &mut stack));
-        let lowest = inside.iter().flat_map(|&o| self.before[o].iter().copied()).min().unwrap_or(0);
-        let _ = (last, lowest);
         while let Some(o) = stack.pop() {
             let group = self.group_of[o];
             if own.contains(&group) {
@@ -229,7 +243,7 @@ impl Merger<'_, '_> {
                     if inside.contains(&next) {
                         return false;
                     }
-                    if self.group_of[next] != group && next <= last + self.k.ops.len() {
+                    if self.group_of[next] != group {
                         stack.push(next);
                     }
                 }

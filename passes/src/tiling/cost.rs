@@ -2,7 +2,7 @@
 
 use super::machine::{Engine, Load, Machine};
 use super::plan::{Schedule, Step};
-use super::problem::{Problem, Space};
+use super::problem::{Facts, Problem, Space};
 
 /// What a plan takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub struct Cost {
 
 struct Walk<'a> {
     p: &'a Problem,
+    f: &'a Facts,
     s: &'a Schedule,
     m: &'a Machine,
     /// Current extent of each position.
@@ -28,10 +29,17 @@ struct Walk<'a> {
     steps: u64,
 }
 
-/// The cost of `steps`, the plan of `schedule`.
-pub fn cost(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[Step]) -> Cost {
-    let mut walk = Walk { p: problem, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 };
-    let (spm_bytes, acc_bytes) = walk.memory(steps);
+/// The cost of `steps`, the plan of `schedule`, whose memory high water is `(SPM, ACC)`.
+pub fn cost(
+    problem: &Problem,
+    facts: &Facts,
+    schedule: &Schedule,
+    machine: &Machine,
+    steps: &[Step],
+    (spm_bytes, acc_bytes): (u64, u64),
+) -> Cost {
+    let mut walk =
+        Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 };
     let load = walk.time(steps);
     let steady = load.busy.iter().copied().max().unwrap_or(0);
     // A tie-break towards less traffic: it costs energy, and other programs' time on a shared memory.
@@ -40,8 +48,15 @@ pub fn cost(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[
 }
 
 /// Only the memory high water of a plan, in bytes of a partition: (SPM, ACC).
-pub fn memory(problem: &Problem, schedule: &Schedule, machine: &Machine, steps: &[Step]) -> (u64, u64) {
-    Walk { p: problem, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }.memory(steps)
+pub fn memory(
+    problem: &Problem,
+    facts: &Facts,
+    schedule: &Schedule,
+    machine: &Machine,
+    steps: &[Step],
+) -> (u64, u64) {
+    Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }
+        .memory(steps)
 }
 
 impl Walk<'_> {
@@ -58,7 +73,7 @@ impl Walk<'_> {
             let mut inner = (0, 0);
             match step {
                 Step::Alloc { tensor, depth } => {
-                    let last = steps.iter().rposition(|s| mentions(s, *tensor, self.p)).unwrap_or(index);
+                    let last = steps.iter().rposition(|s| mentions(s, *tensor, self.f)).unwrap_or(index);
                     let bytes = self.m.partition_bytes(
                         &self.shape(*tensor),
                         self.s.part[*tensor],
@@ -148,13 +163,10 @@ impl Walk<'_> {
     }
 }
 
-fn mentions(step: &Step, tensor: usize, problem: &Problem) -> bool {
+fn mentions(step: &Step, tensor: usize, facts: &Facts) -> bool {
     match step {
         Step::Alloc { tensor: t, .. } | Step::Load(t) | Step::Store(t) => *t == tensor,
-        Step::Op(o) => {
-            let op = &problem.ops[*o];
-            op.outs.contains(&tensor) || op.tensors().any(|t| t == tensor)
-        }
-        Step::Loop { body, .. } => body.iter().any(|s| mentions(s, tensor, problem)),
+        Step::Op(o) => facts.users[tensor].binary_search(o).is_ok(),
+        Step::Loop { body, .. } => body.iter().any(|s| mentions(s, tensor, facts)),
     }
 }

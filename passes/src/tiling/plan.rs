@@ -5,7 +5,7 @@
 //! dependences demand. Everything else follows: where a buffer is allocated, when a transfer happens, what
 //! accumulates. One tree serves the cost model and the emitter, so that both mean the same program.
 
-use super::problem::{AxisSet, OpKind, Problem};
+use super::problem::{AxisSet, Facts, OpKind, Problem};
 
 /// A loop over one position in steps of `tile` elements (the last step may be shorter).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,7 @@ pub enum Step {
 
 struct Builder<'a> {
     p: &'a Problem,
+    f: &'a Facts,
     s: &'a Schedule,
     /// Parent nest of each nest, and the depth in the parent at which it stands.
     parent: Vec<Option<(usize, usize)>>,
@@ -95,9 +96,10 @@ struct Builder<'a> {
 
 /// The plan of `schedule`, or `None` where the schedule is not legal: a consumer would see a partial result, an order
 /// of summation would change, or an axis that must stay whole is cut.
-pub fn plan(problem: &Problem, schedule: &Schedule) -> Option<Vec<Step>> {
+pub fn plan(problem: &Problem, facts: &Facts, schedule: &Schedule) -> Option<Vec<Step>> {
     let mut b = Builder {
         p: problem,
+        f: facts,
         s: schedule,
         parent: vec![None; schedule.nests.len()],
         base: vec![0; schedule.nests.len()],
@@ -139,8 +141,8 @@ pub fn plan(problem: &Problem, schedule: &Schedule) -> Option<Vec<Step>> {
 impl Builder<'_> {
     fn touched(&self, item: Item) -> AxisSet {
         match item {
-            Item::Op(o) => self.p.touched(o),
-            Item::Nest(n) => self.ops_of[n].iter().fold(AxisSet::default(), |s, &o| s.or(self.p.touched(o))),
+            Item::Op(o) => self.f.touched[o],
+            Item::Nest(n) => self.ops_of[n].iter().fold(AxisSet::default(), |s, &o| s.or(self.f.touched[o])),
         }
     }
 
@@ -170,7 +172,7 @@ impl Builder<'_> {
     /// Cutting the reduced axes must keep the ascending chain: an axis is cut only inside steps of one element of the
     /// reduced axes before it.
     fn check_chain(&self, op: usize) -> Option<()> {
-        let (reduced, uncut) = (self.p.reduced(op), self.p.uncut(op));
+        let (reduced, uncut) = (self.f.reduced[op], self.f.uncut[op]);
         let mut inner = self.p.extents.clone();
         for l in self.loops_around(op) {
             if l.tile >= inner[l.axis] {
@@ -191,8 +193,7 @@ impl Builder<'_> {
     }
 
     fn refers(&self, op: usize, tensor: usize) -> bool {
-        let o = &self.p.ops[op];
-        o.outs.contains(&tensor) || o.tensors().any(|t| t == tensor)
+        self.f.users[tensor].binary_search(&op).is_ok()
     }
 
     /// The item of `nest` that holds `op`.
@@ -212,13 +213,13 @@ impl Builder<'_> {
 
     /// Where `tensor` is allocated; the outer option is legality, the inner whether it is used at all.
     fn place(&self, tensor: usize) -> Option<Option<(usize, usize)>> {
-        let users: Vec<usize> = (0..self.p.ops.len()).filter(|&o| self.refers(o, tensor)).collect();
+        let users = &self.f.users[tensor];
         let Some(&first) = users.first() else { return Some(None) };
         let mut nest = self.home[first];
         while !users.iter().all(|&o| self.item_of(nest, o).is_some()) {
             nest = self.parent[nest]?.0;
         }
-        let Some(producer) = self.p.producer(tensor) else {
+        let Some(producer) = self.f.producer[tensor] else {
             while self.base[nest] > self.s.hold[tensor] {
                 nest = self.parent[nest]?.0;
             }
@@ -228,9 +229,9 @@ impl Builder<'_> {
                 .min()?;
             return Some(Some((nest, limit.min(self.s.hold[tensor] - self.base[nest]))));
         };
-        let reduced = self.p.reduced(producer);
+        let reduced = self.f.reduced[producer];
         // A result that accumulates over an enclosing loop of an outer nest lives outside that loop.
-        let mut depth = self.site_depth(nest, tensor, producer, &users)?;
+        let mut depth = self.site_depth(nest, producer, users)?;
         let mut at = nest;
         while let Some((up, pos)) = self.parent[at] {
             if let Some(i) = self.s.nests[up].loops[..pos].iter().position(|l| reduced.has(l.axis)) {
@@ -248,8 +249,8 @@ impl Builder<'_> {
         Some(Some((nest, depth)))
     }
 
-    fn site_depth(&self, nest: usize, tensor: usize, producer: usize, users: &[usize]) -> Option<usize> {
-        let reduced = self.p.reduced(producer);
+    fn site_depth(&self, nest: usize, producer: usize, users: &[usize]) -> Option<usize> {
+        let reduced = self.f.reduced[producer];
         let chain = &self.s.nests[nest].loops;
         let own = self.depth(nest, self.item_of(nest, producer)?);
         let complete = chain[..own].iter().position(|l| reduced.has(l.axis)).unwrap_or(own);
@@ -264,8 +265,6 @@ impl Builder<'_> {
             }
             site = site.min(depth);
         }
-        // The whole result is stored once, so a loop that it lacks and that is not reduced repeats the same store.
-        let _ = tensor;
         Some(site)
     }
 
@@ -321,7 +320,7 @@ impl Builder<'_> {
             let l = self.s.nests[nest].loops[depth];
             let mut ops = Vec::new();
             deeper.iter().for_each(|&i| self.each_op(i, |o| ops.push(o)));
-            let accumulates = ops.iter().any(|&o| self.p.reduced(o).has(l.axis));
+            let accumulates = ops.iter().any(|&o| self.f.reduced[o].has(l.axis));
             let body = self.body(nest, depth + 1, &deeper)?;
             entries.push((vec![Step::Loop { axis: l.axis, tile: l.tile, accumulates, body }], ops));
         }
@@ -338,7 +337,7 @@ impl Builder<'_> {
         let mut done = vec![false; here.len()];
         let mut steps = Vec::new();
         let level = self.base[nest] + depth;
-        for (index, (body, ops)) in entries.iter().enumerate() {
+        for (body, ops) in entries {
             for (i, &t) in here.iter().enumerate() {
                 if done[i] || !ops.iter().any(|&o| self.refers(o, t)) {
                     continue;
@@ -354,16 +353,16 @@ impl Builder<'_> {
                     steps.push(Step::Load(t));
                 }
             }
-            steps.extend(body.iter().cloned());
+            steps.extend(body);
             for &t in &here {
                 let Some(_) = self.p.tensors[t].store else { continue };
-                let writer = self.p.producer(t).or_else(|| {
+                let writer = self.f.producer[t].or_else(|| {
                     self.p
                         .ops
                         .iter()
                         .position(|o| matches!(o.kind, OpKind::Copy) && o.tensors().any(|x| x == t))
                 });
-                if writer.is_some_and(|w| ops.contains(&w)) && index < entries.len() {
+                if writer.is_some_and(|w| ops.contains(&w)) {
                     steps.push(Step::Store(t));
                 }
             }

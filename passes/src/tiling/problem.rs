@@ -242,3 +242,40 @@ impl Problem {
         self.ops.iter().position(|o| o.outs.contains(&tensor))
     }
 }
+
+/// What is asked of a problem again and again, worked out once.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Axes of each tensor.
+    pub axes: Vec<AxisSet>,
+    /// Axes that each op runs over.
+    pub touched: Vec<AxisSet>,
+    /// Axes that each op reduces.
+    pub reduced: Vec<AxisSet>,
+    /// Axes that each op needs whole.
+    pub uncut: Vec<AxisSet>,
+    /// Ops that read or write each tensor, ascending.
+    pub users: Vec<Vec<usize>>,
+    /// The op that makes each tensor.
+    pub producer: Vec<Option<usize>>,
+}
+
+impl Facts {
+    /// The facts of `problem`.
+    pub fn new(problem: &Problem) -> Self {
+        let ops = 0..problem.ops.len();
+        let users = |t: usize| {
+            let refers =
+                |o: &usize| problem.ops[*o].outs.contains(&t) || problem.ops[*o].tensors().any(|x| x == t);
+            ops.clone().filter(refers).collect()
+        };
+        Facts {
+            axes: problem.tensors.iter().map(Tensor::axes).collect(),
+            touched: ops.clone().map(|o| problem.touched(o)).collect(),
+            reduced: ops.clone().map(|o| problem.reduced(o)).collect(),
+            uncut: ops.clone().map(|o| problem.uncut(o)).collect(),
+            users: (0..problem.tensors.len()).map(users).collect(),
+            producer: (0..problem.tensors.len()).map(|t| problem.producer(t)).collect(),
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! The tile solver: partition axes × loop orders × tile extents × hold levels, least time within the memories.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::cost::{self, Cost};
 use super::machine::Machine;
 use super::partition::{Assignment, assignments};
 use super::plan::{Item, Loop, Nest, Schedule, Step, plan};
-use super::problem::{AxisSet, Problem};
+use super::problem::{AxisSet, Facts, Problem};
 
 /// The best schedule found for a problem.
 #[derive(Clone, Debug)]
@@ -42,14 +42,22 @@ pub enum NoSchedule {
 pub struct Effort {
     /// Partition assignments looked at.
     pub assignments: usize,
+    /// Assignments that are refined after the first sweep.
+    pub refined: usize,
     /// Tile vectors of the first sweep for each assignment.
     pub sweep: usize,
+    /// Plans evaluated in the refinement of one assignment.
+    pub refine: usize,
 }
 
-impl Default for Effort {
-    fn default() -> Self {
-        Effort { assignments: 24, sweep: 240 }
-    }
+impl Effort {
+    /// For deciding which ops run together.
+    pub const QUICK: Effort = Effort { assignments: 8, refined: 1, sweep: 8, refine: 48 };
+    /// For a group that is lowered.
+    pub const THOROUGH: Effort = Effort { assignments: 24, refined: 2, sweep: 24, refine: 400 };
+    /// Everything: for tests on small problems.
+    pub const EXHAUSTIVE: Effort =
+        Effort { assignments: 1000, refined: 1000, sweep: 1_000_000, refine: 1_000_000 };
 }
 
 /// The schedule of least time for `problem`.
@@ -57,70 +65,111 @@ impl Default for Effort {
 /// # Errors
 /// [`NoSchedule`], where nothing is legal or nothing fits.
 pub fn solve(problem: &Problem, machine: &Machine, effort: Effort) -> Result<Solution, NoSchedule> {
-    let mut best: Option<Solution> = None;
+    let found = assignments(problem, effort.assignments);
+    let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine)).collect();
     let mut nearest: Option<(u64, usize)> = None;
-    for assignment in assignments(problem, effort.assignments) {
-        let mut search = Search::new(&assignment, machine);
-        search.run(effort);
+    for search in &mut searches {
+        search.sweep(effort.sweep);
         if let Some((missing, tensor)) = search.nearest {
-            let tensor = assignment.stands_for[tensor];
             if nearest.is_none_or(|n| missing < n.0) {
-                nearest = Some((missing, tensor));
-            }
-        }
-        if let Some((cost, schedule, steps)) = search.best {
-            if best.as_ref().is_none_or(|b| rank(&cost) < rank(&b.cost)) {
-                let Assignment { problem, stands_for, .. } = assignment;
-                best = Some(Solution { problem, stands_for, schedule, steps, cost });
+                nearest = Some((missing, search.a.stands_for[tensor]));
             }
         }
     }
-    best.ok_or(match nearest {
+    searches.retain(|s| s.best.is_some());
+    searches.sort_by_key(|s| s.best.as_ref().map(|b| rank(&b.0)));
+    searches.truncate(effort.refined);
+    for search in &mut searches {
+        search.budget = effort.refine;
+        search.refine();
+    }
+    let best = searches.into_iter().min_by_key(|s| s.best.as_ref().map(|b| rank(&b.0)));
+    if let Some(Search { a, best: Some((cost, schedule, steps)), .. }) = best {
+        let (problem, stands_for) = (a.problem.clone(), a.stands_for.clone());
+        return Ok(Solution { problem, stands_for, schedule, steps, cost });
+    }
+    Err(match nearest {
         Some((missing_bytes, tensor)) => NoSchedule::TooLarge { tensor, missing_bytes },
         None => NoSchedule::Illegal,
     })
 }
 
 /// What is minimised: time, then DRAM bytes, then text, then memory.
-fn rank(cost: &Cost) -> (u64, u64, u64, u64) {
+type Rank = (u64, u64, u64, u64);
+
+fn rank(cost: &Cost) -> Rank {
     (cost.ticks, cost.load.dram_bytes, cost.steps, cost.spm_bytes)
 }
 
 struct Search<'a> {
     a: &'a Assignment,
+    f: Facts,
     m: &'a Machine,
     best: Option<(Cost, Schedule, Vec<Step>)>,
     /// Least overflow seen and the largest tensor of that plan.
     nearest: Option<(u64, usize)>,
     /// Axes that may be cut, with their candidate extents, largest first.
     axes: Vec<(usize, Vec<u64>)>,
-    seen: BTreeMap<Vec<u64>, ()>,
+    /// Axes that every op has: outermost, their order moves no byte.
+    common: AxisSet,
+    seen: BTreeSet<Vec<Loop>>,
+    /// Plans that the refinement may still evaluate.
+    budget: usize,
 }
 
 impl<'a> Search<'a> {
     fn new(a: &'a Assignment, m: &'a Machine) -> Self {
         let p = &a.problem;
-        let mut touched = AxisSet::default();
-        let mut uncut = AxisSet::default();
-        for op in 0..p.ops.len() {
-            touched = touched.or(p.touched(op));
-            uncut = uncut.or(p.uncut(op));
+        let f = Facts::new(p);
+        let all = |sets: &[AxisSet]| sets.iter().fold(AxisSet::default(), |s, &t| s.or(t));
+        let common = f.touched.iter().fold(AxisSet(u32::MAX), |s, &t| s.and(t));
+        let cuttable = all(&f.touched).minus(all(&f.uncut));
+        let mut search = Search {
+            a,
+            f,
+            m,
+            best: None,
+            nearest: None,
+            axes: Vec::new(),
+            common,
+            seen: BTreeSet::new(),
+            budget: usize::MAX,
+        };
+        for axis in cuttable.iter().filter(|&axis| search.may_cut(axis)).collect::<Vec<_>>() {
+            let on_partitions =
+                (0..p.tensors.len()).any(|t| a.part[t] == axis && p.tensors[t].shape[axis] > 1);
+            search.axes.push((axis, candidates(p.extents[axis], on_partitions.then_some(m.partitions))));
         }
-        let axes = touched
-            .minus(uncut)
-            .iter()
-            .map(|axis| {
-                let on_partitions =
-                    (0..p.tensors.len()).any(|t| a.part[t] == axis && p.tensors[t].shape[axis] > 1);
-                (axis, candidates(p.extents[axis], on_partitions.then_some(m.partitions)))
-            })
-            .collect();
-        Search { a, m, best: None, nearest: None, axes, seen: BTreeMap::new() }
+        search
     }
 
-    fn run(&mut self, effort: Effort) {
+    fn schedule(&self, loops: Vec<Loop>) -> Schedule {
+        let p = &self.a.problem;
+        let hold =
+            self.f.axes.iter().map(|&t| loops.iter().rposition(|l| t.has(l.axis)).map_or(0, |i| i + 1));
+        Schedule {
+            hold: hold.collect(),
+            nests: vec![Nest { loops, items: (0..p.ops.len()).map(Item::Op).collect() }],
+            part: self.a.part.clone(),
+            stationary: self.a.stationary.clone(),
+            ring: 2,
+        }
+    }
+
+    /// Whether a loop over `axis` alone is legal. A loop that is not stays so inside others, except that a later axis
+    /// of a chain may be cut once the ones before it are.
+    fn may_cut(&self, axis: usize) -> bool {
+        let inside_chain = (0..self.a.problem.ops.len()).any(|o| {
+            let reduced = self.f.reduced[o];
+            reduced.has(axis) && (0..axis).any(|b| reduced.has(b))
+        });
+        inside_chain || plan(&self.a.problem, &self.f, &self.schedule(vec![Loop { axis, tile: 1 }])).is_some()
+    }
+
+    /// Tries a coarse grid of at most about `limit` tile vectors.
+    fn sweep(&mut self, limit: usize) {
         let mut lists: Vec<Vec<u64>> = self.axes.iter().map(|a| a.1.clone()).collect();
-        while lists.iter().map(Vec::len).product::<usize>() > effort.sweep {
+        while lists.iter().map(Vec::len).product::<usize>() > limit {
             let Some(longest) = lists.iter_mut().max_by_key(|l| l.len()) else { break };
             if longest.len() <= 2 {
                 break;
@@ -133,18 +182,21 @@ impl<'a> Search<'a> {
                 (index - 1) % 2 == 0 || index - 1 == last
             });
         }
+        let all = limit >= Effort::EXHAUSTIVE.sweep;
         let mut at = vec![0; lists.len()];
         loop {
             let tiles: Vec<u64> = at.iter().zip(&lists).map(|(&i, l)| l[i]).collect();
-            self.try_tiles(&tiles);
+            let orders = self.orders(&tiles, all);
+            for order in orders {
+                self.try_order(order, all);
+            }
             let Some(i) = (0..at.len()).rev().find(|&i| at[i] + 1 < lists[i].len()) else { break };
             at[i] += 1;
             at[i + 1..].fill(0);
         }
-        self.refine();
     }
 
-    /// Coordinate descent from the best of the sweep over all candidates of each axis.
+    /// Coordinate descent from the best of the sweep over all candidates of each axis and all orders.
     fn refine(&mut self) {
         loop {
             let Some((cost, schedule, _)) = &self.best else { return };
@@ -157,23 +209,27 @@ impl<'a> Search<'a> {
                     l.map_or(self.a.problem.extents[axis], |l| l.tile)
                 })
                 .collect();
+            for order in self.orders(&tiles, true) {
+                self.try_order(order, true);
+            }
             for i in 0..tiles.len() {
                 for extent in self.axes[i].1.clone() {
                     let mut tiles = tiles.clone();
                     tiles[i] = extent;
-                    self.try_tiles(&tiles);
+                    for order in self.orders(&tiles, false) {
+                        self.try_order(order, true);
+                    }
                 }
             }
-            if self.best.as_ref().is_none_or(|b| rank(&b.0) >= before) {
+            if self.budget == 0 || self.best.as_ref().is_none_or(|b| rank(&b.0) >= before) {
                 return;
             }
         }
     }
 
-    fn try_tiles(&mut self, tiles: &[u64]) {
-        if self.seen.insert(tiles.to_vec(), ()).is_some() {
-            return;
-        }
+    /// Orders of the loops that `tiles` make: axes that every op has go outermost, then the others, all orders of them
+    /// or only those with the reduced axes innermost.
+    fn orders(&self, tiles: &[u64], all: bool) -> Vec<Vec<Loop>> {
         let p = &self.a.problem;
         let loops: Vec<Loop> = self
             .axes
@@ -182,87 +238,81 @@ impl<'a> Search<'a> {
             .filter(|((axis, _), tile)| **tile < p.extents[*axis])
             .map(|((axis, _), &tile)| Loop { axis: *axis, tile })
             .collect();
-        for order in orders(p, &loops) {
-            self.try_order(order);
+        let (outer, inner): (Vec<Loop>, Vec<Loop>) = loops.iter().partition(|l| self.common.has(l.axis));
+        let reduced = self.f.reduced.iter().fold(AxisSet::default(), |s, &r| s.or(r));
+        let mut found = Vec::new();
+        if all {
+            permute(&inner, &mut Vec::new(), &mut |order| found.push([outer.as_slice(), order].concat()));
+            return found;
         }
+        let (last, mut first): (Vec<Loop>, Vec<Loop>) = inner.iter().partition(|l| reduced.has(l.axis));
+        found.push([outer.as_slice(), &first, &last].concat());
+        if first.len() > 1 {
+            first.reverse();
+            found.push([outer.as_slice(), &first, &last].concat());
+        }
+        found
     }
 
-    fn try_order(&mut self, loops: Vec<Loop>) {
-        let p = &self.a.problem;
-        let natural: Vec<usize> = p
-            .tensors
-            .iter()
-            .map(|t| loops.iter().rposition(|l| t.axes().has(l.axis)).map_or(0, |i| i + 1))
-            .collect();
-        let mut schedule = Schedule {
-            nests: vec![Nest { loops: loops.clone(), items: (0..p.ops.len()).map(Item::Op).collect() }],
-            part: self.a.part.clone(),
-            stationary: self.a.stationary.clone(),
-            hold: natural.clone(),
-            ring: 2,
-        };
-        if !self.evaluate(&schedule) {
-            schedule.ring = 1;
-            if !self.evaluate(&schedule) {
-                return;
-            }
+    fn try_order(&mut self, loops: Vec<Loop>, is_fine: bool) {
+        if self.budget == 0 || !self.seen.insert(loops.clone()) {
+            return;
         }
+        let mut base = self.schedule(loops);
+        let mut least = self.evaluate(&base);
+        if least.is_none() {
+            base.ring = 1;
+            least = self.evaluate(&base);
+        }
+        let Some(mut least) = least else { return };
         // Hold a tensor outside loops that it lacks: only there does holding it longer save a load.
-        let mut base = schedule;
-        for (t, tensor) in p.tensors.iter().enumerate() {
-            if tensor.load.is_none() {
+        for t in 0..self.a.problem.tensors.len() {
+            if self.a.problem.tensors[t].load.is_none() || self.f.users[t].is_empty() {
                 continue;
             }
-            let mut least: Option<((u64, u64, u64, u64), usize)> = None;
-            for level in (0..natural[t]).rev().filter(|&l| !tensor.axes().has(loops[l].axis)) {
+            let natural = base.hold[t];
+            let axes = self.f.axes[t];
+            let levels: Vec<usize> =
+                (0..natural).filter(|&l| !axes.has(base.nests[0].loops[l].axis)).collect();
+            for &level in levels.iter().take(if is_fine { usize::MAX } else { 1 }) {
                 let mut held = base.clone();
                 held.hold[t] = level;
-                if let Some(cost) = self.measure(&held) {
-                    let cost = rank(&cost);
-                    if least.is_none_or(|l| cost < l.0) {
-                        least = Some((cost, level));
+                if let Some(cost) = self.evaluate(&held) {
+                    if cost < least {
+                        least = cost;
+                        base = held;
+                        break;
                     }
                 }
             }
-            if let Some((cost, level)) = least {
-                if self.measure(&base).is_none_or(|b| cost < rank(&b)) {
-                    base.hold[t] = level;
-                    self.evaluate(&base);
-                }
-            }
         }
     }
 
-    fn measure(&mut self, schedule: &Schedule) -> Option<Cost> {
-        let steps = plan(&self.a.problem, schedule)?;
-        self.check(schedule, &steps)
-    }
-
-    /// The cost of a plan that fits; where it does not, how near it came.
-    fn check(&mut self, schedule: &Schedule, steps: &[Step]) -> Option<Cost> {
-        if !views_are_aligned(&self.a.problem, schedule, self.m.partitions, steps) {
+    /// Evaluates `schedule` and takes it if it is the best so far; its rank where it is legal and fits.
+    fn evaluate(&mut self, schedule: &Schedule) -> Option<Rank> {
+        if self.budget == 0 {
             return None;
         }
-        let (spm, acc) = cost::memory(&self.a.problem, schedule, self.m, steps);
+        self.budget -= 1;
+        let p = &self.a.problem;
+        let steps = plan(p, &self.f, schedule)?;
+        if !views_are_aligned(p, schedule, self.m.partitions, &steps) {
+            return None;
+        }
+        let (spm, acc) = cost::memory(p, &self.f, schedule, self.m, &steps);
         let over = spm.saturating_sub(self.m.spm_bytes).max(acc.saturating_sub(self.m.acc_bytes));
         if over > 0 {
             if self.nearest.is_none_or(|n| over < n.0) {
-                let largest = largest_tensor(&self.a.problem, schedule, self.m, steps);
-                self.nearest = Some((over, largest));
+                self.nearest = Some((over, largest_tensor(p, schedule, self.m, &steps)));
             }
             return None;
         }
-        Some(cost::cost(&self.a.problem, schedule, self.m, steps))
-    }
-
-    /// Takes `schedule` if it is the best so far; says whether it is legal and fits.
-    fn evaluate(&mut self, schedule: &Schedule) -> bool {
-        let Some(steps) = plan(&self.a.problem, schedule) else { return false };
-        let Some(cost) = self.check(schedule, &steps) else { return false };
-        if self.best.as_ref().is_none_or(|b| rank(&cost) < rank(&b.0)) {
+        let cost = cost::cost(p, &self.f, schedule, self.m, &steps, (spm, acc));
+        let rank = rank(&cost);
+        if self.best.as_ref().is_none_or(|b| rank < self::rank(&b.0)) {
             self.best = Some((cost, schedule.clone(), steps));
         }
-        true
+        Some(rank)
     }
 }
 
@@ -292,25 +342,6 @@ pub fn candidates(extent: u64, partitions: Option<u64>) -> Vec<u64> {
     list.sort_unstable_by(|a, b| b.cmp(a));
     list.dedup();
     list
-}
-
-/// Orders of `loops` worth trying: axes that every transferred tensor has go outermost (their order moves no byte), the
-/// others in every order.
-fn orders(p: &Problem, loops: &[Loop]) -> Vec<Vec<Loop>> {
-    let mut common = AxisSet(u32::MAX);
-    for op in 0..p.ops.len() {
-        for t in p.ops[op].tensors().chain(p.ops[op].outs.iter().copied()) {
-            common = common.and(p.tensors[t].axes());
-        }
-    }
-    let (outer, inner): (Vec<Loop>, Vec<Loop>) = loops.iter().partition(|l| common.has(l.axis));
-    let mut found = Vec::new();
-    permute(&inner, &mut Vec::new(), &mut |order| {
-        let mut all = outer.clone();
-        all.extend_from_slice(order);
-        found.push(all);
-    });
-    found
 }
 
 fn permute(rest: &[Loop], chosen: &mut Vec<Loop>, emit: &mut impl FnMut(&[Loop])) {

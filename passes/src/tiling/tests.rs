@@ -81,7 +81,7 @@ fn loops(steps: &[Step]) -> Vec<(usize, u64, bool)> {
 #[test]
 fn a_linear_layer_fits_and_moves_what_it_must() {
     let p = linear(512, 768, 3072);
-    let s = solve(&p, &machine(24 << 20), Effort::default()).expect("fits");
+    let s = solve(&p, &machine(24 << 20), Effort::THOROUGH).expect("fits");
     let compulsory = 4 * (512 * 768 + 768 * 3072 + 512 * 3072);
     assert!(s.cost.load.dram_bytes >= compulsory);
     assert!(s.cost.load.dram_bytes <= compulsory * 2, "{} of {compulsory}", s.cost.load.dram_bytes);
@@ -92,16 +92,16 @@ fn a_linear_layer_fits_and_moves_what_it_must() {
 #[test]
 fn tight_memory_accumulates_over_blocks_of_k() {
     let p = linear(300, 70_000, 20);
-    let s = solve(&p, &machine(64 << 10), Effort::default()).expect("fits");
+    let s = solve(&p, &machine(64 << 10), Effort::THOROUGH).expect("fits");
     assert!(s.cost.spm_bytes <= 512);
     assert!(loops(&s.steps).iter().any(|l| l.0 == 1 && l.2), "{:?}", loops(&s.steps));
 }
 
 #[test]
 fn a_row_that_is_used_twice_stays_whole_or_does_not_fit() {
-    let fits = solve(&row_sum(300, 1000), &machine(24 << 20), Effort::default()).expect("fits");
+    let fits = solve(&row_sum(300, 1000), &machine(24 << 20), Effort::THOROUGH).expect("fits");
     assert!(loops(&fits.steps).iter().all(|l| l.0 == 0));
     let error =
-        solve(&row_sum(300, 1000), &machine(64 << 10), Effort::default()).expect_err("rows are too long");
+        solve(&row_sum(300, 1000), &machine(64 << 10), Effort::THOROUGH).expect_err("rows are too long");
     assert!(matches!(error, NoSchedule::TooLarge { missing_bytes, .. } if missing_bytes > 0), "{error:?}");
 }
