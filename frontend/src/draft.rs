@@ -30,7 +30,7 @@ const INT_FOLD_LIMIT_BYTES: usize = 1 << 20;
 /// Computed floats fold up to this many bytes, the size of an `nn.constant`; more is a recipe for the passes.
 const FLOAT_FOLD_LIMIT_BYTES: usize = 64 << 10;
 
-/// Floats that stand in a file are weights, unless they are this few.
+/// Floats and narrow integers that stand in a file are weights, unless they are this few.
 const SCALAR_LIMIT: usize = 4;
 
 /// A value of the draft.

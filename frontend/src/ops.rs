@@ -3,34 +3,49 @@
 //! One file per operator (or family of operators that differ in one word) under `ops/`, one row each here.
 //! An importer is a composition of `nn` ops; folding, broadcasting, typing and ranges are the draft's.
 
+mod activation;
+mod arg;
 mod attention;
+mod batch_normalization;
 mod cast;
 mod concat;
 mod constant;
 mod constant_of_shape;
 mod conv;
 mod cumsum;
+mod depth_to_space;
+mod einsum;
 mod elementwise;
 mod expand;
+mod fused_matmul;
 mod gather;
 mod gather_elements;
 mod gather_nd;
 mod gelu;
 mod gemm;
+mod global_pool;
+mod group_query_attention;
 mod layer_normalization;
 mod matmul;
+mod matmul_integer;
+mod matmul_nbits;
+mod one_hot;
 mod pad;
+mod quantize;
 mod range;
 mod reduce;
 mod reshape;
 mod rms_normalization;
 mod rotary_embedding;
+mod scatter;
 mod shape;
+mod skip_layer_normalization;
 mod slice;
 mod softmax;
 mod split;
 mod squeeze;
 mod tile;
+mod top_k;
 mod transpose;
 mod trilu;
 mod unsqueeze;
@@ -83,7 +98,10 @@ pub const TABLE: &[Row] = &[
     row("Abs",                 1, "fi",  "", |c| elementwise::unary(c, M::Abs)),
     row("Add",                 7, "fi",  "", |c| elementwise::binary(c, M::Add)),
     row("And",                 7, "b",   "", |c| elementwise::binary(c, M::And)),
+    row("ArgMax",              1, "fi",  "", |c| arg::import(c, R::Argmax)),
+    row("ArgMin",              1, "fi",  "", |c| arg::import(c, R::Argmin)),
     row("Attention",          23, "f",   "softmax in the precision of the operands unless `softmax_precision` says otherwise", attention::import),
+    row("BatchNormalization",  7, "f",   "inference only", batch_normalization::batch),
     row("Cast",                6, "fib", "to and from float16, bfloat16, float, double, integers and bool", cast::import),
     row("CastLike",           15, "fib", "as Cast", cast::import_like),
     row("Ceil",                6, "f",   "", |c| elementwise::unary(c, M::Ceil)),
@@ -94,8 +112,13 @@ pub const TABLE: &[Row] = &[
     row("Conv",                1, "f",   "", conv::import),
     row("Cos",                 7, "f",   "", |c| elementwise::unary(c, M::Cos)),
     row("CumSum",             11, "fi",  "the axis is known at import", cumsum::import),
+    row("DepthToSpace",        1, "x",   "", depth_to_space::depth_to_space),
+    row("DequantizeLinear",   10, "fi",  "per tensor, per axis and in blocks", quantize::dequantize),
     row("Div",                 7, "fi",  "integers truncate", |c| elementwise::binary(c, M::Div)),
     row("Dropout",             7, "x",   "inference only", elementwise::dropout),
+    row("DynamicQuantizeLinear", 11, "f", "", quantize::dynamic),
+    row("Einsum",             12, "f",   "no ellipsis; one or two operands; no repeated index in an operand", einsum::import),
+    row("Elu",                 6, "f",   "", activation::elu),
     row("Equal",               7, "fib", "", |c| elementwise::binary(c, M::Eq)),
     row("Erf",                 9, "f",   "", |c| elementwise::unary(c, M::Erf)),
     row("Exp",                 6, "f",   "", |c| elementwise::unary(c, M::Exp)),
@@ -107,58 +130,98 @@ pub const TABLE: &[Row] = &[
     row("GatherND",           11, "x",   "", gather_nd::import),
     row("Gelu",               20, "f",   "", gelu::import),
     row("Gemm",                7, "fi",  "", gemm::import),
+    row("GlobalAveragePool",   1, "f",   "", global_pool::average),
+    row("GlobalMaxPool",       1, "f",   "", global_pool::max),
     row("Greater",             7, "fi",  "", |c| elementwise::binary(c, M::Gt)),
     row("GreaterOrEqual",     12, "fi",  "", |c| elementwise::binary(c, M::Ge)),
+    row("GroupNormalization", 18, "f",   "statistics in float", batch_normalization::group),
+    row("HardSigmoid",         6, "f",   "", activation::hard_sigmoid),
+    row("HardSwish",          14, "f",   "", activation::hard_swish),
     row("Identity",            1, "x",   "", |c| elementwise::unary(c, M::Identity)),
+    row("InstanceNormalization", 6, "f", "statistics in float", batch_normalization::instance),
     row("IsInf",              10, "f",   "", elementwise::is_inf),
     row("IsNaN",               9, "f",   "", |c| elementwise::unary(c, M::IsNan)),
     row("LayerNormalization", 17, "f",   "statistics in float", layer_normalization::import),
+    row("LeakyRelu",           6, "f",   "", activation::leaky_relu),
     row("Less",                7, "fi",  "", |c| elementwise::binary(c, M::Lt)),
     row("LessOrEqual",        12, "fi",  "", |c| elementwise::binary(c, M::Le)),
     row("Log",                 6, "f",   "", |c| elementwise::unary(c, M::Log)),
+    row("LogSoftmax",          1, "f",   "", softmax::log_softmax),
     row("MatMul",              1, "fi",  "", matmul::import),
+    row("MatMulInteger",      10, "i",   "", matmul_integer::import),
     row("Max",                 6, "fi",  "", |c| elementwise::variadic(c, M::Max)),
+    row("Mean",                8, "f",   "", elementwise::mean),
     row("Min",                 6, "fi",  "", |c| elementwise::variadic(c, M::Min)),
+    row("Mish",               18, "f",   "", activation::mish),
     row("Mod",                10, "fi",  "", elementwise::modulo),
     row("Mul",                 7, "fi",  "", |c| elementwise::binary(c, M::Mul)),
     row("Neg",                 6, "fi",  "", |c| elementwise::unary(c, M::Neg)),
     row("Not",                 1, "b",   "", |c| elementwise::unary(c, M::Not)),
+    row("OneHot",              9, "x",   "the depth is known at import", one_hot::import),
     row("Or",                  7, "b",   "", |c| elementwise::binary(c, M::Or)),
+    row("PRelu",               7, "f",   "", activation::prelu),
     row("Pad",                 2, "x",   "mode constant; the pads are known at import", pad::import),
     row("Pow",                 7, "fi",  "", elementwise::pow),
+    row("QLinearMatMul",      10, "i",   "", matmul_integer::qlinear),
+    row("QuantizeLinear",     10, "fi",  "per tensor, per axis and in blocks; to 8 and 16 bits", quantize::quantize),
     row("RMSNormalization",   23, "f",   "statistics in float", rms_normalization::import),
     row("Range",              11, "fi",  "the limits are known at import", range::import),
     row("Reciprocal",          6, "f",   "", |c| elementwise::unary(c, M::Reciprocal)),
+    row("ReduceL1",            1, "fi",  "", reduce::l1),
     row("ReduceL2",            1, "f",   "", reduce::l2),
+    row("ReduceLogSum",        1, "f",   "", reduce::log_sum),
+    row("ReduceLogSumExp",     1, "f",   "", reduce::log_sum_exp),
     row("ReduceMax",           1, "fi",  "", |c| reduce::import(c, R::Max)),
     row("ReduceMean",          1, "f",   "", reduce::mean),
     row("ReduceMin",           1, "fi",  "", |c| reduce::import(c, R::Min)),
     row("ReduceProd",          1, "fi",  "", |c| reduce::import(c, R::Prod)),
     row("ReduceSum",           1, "fi",  "", |c| reduce::import(c, R::Sum)),
+    row("ReduceSumSquare",     1, "fi",  "", reduce::sum_square),
     row("Relu",                6, "fi",  "", |c| elementwise::unary(c, M::Relu)),
     row("Reshape",             5, "x",   "the shape is known at import", reshape::import),
     row("RotaryEmbedding",    23, "f",   "", rotary_embedding::import),
     row("Round",              11, "f",   "half to even", |c| elementwise::unary(c, M::Round)),
+    row("ScatterElements",    11, "x",   "", scatter::elements),
+    row("ScatterND",          11, "x",   "", scatter::nd),
     row("Shape",               1, "x",   "", shape::import),
     row("Sigmoid",             6, "f",   "", |c| elementwise::unary(c, M::Sigmoid)),
     row("Sign",                9, "fi",  "", |c| elementwise::unary(c, M::Sign)),
+    row("SimplifiedLayerNormalization", 1, "f", "onnxruntime's; as RMSNormalization", skip_layer_normalization::simplified),
     row("Sin",                 7, "f",   "", |c| elementwise::unary(c, M::Sin)),
     row("Size",                1, "x",   "", shape::size),
     row("Slice",               1, "x",   "starts, ends, axes and steps are known at import", slice::import),
     row("Softmax",             1, "f",   "", softmax::import),
     row("Softplus",            1, "f",   "", |c| elementwise::unary(c, M::Softplus)),
+    row("Softsign",            1, "f",   "", activation::softsign),
+    row("SpaceToDepth",        1, "x",   "", depth_to_space::space_to_depth),
     row("Split",               2, "x",   "the sizes are known at import", split::import),
     row("Sqrt",                6, "f",   "", |c| elementwise::unary(c, M::Sqrt)),
     row("Squeeze",             1, "x",   "the axes are known at import", squeeze::import),
     row("Sub",                 7, "fi",  "", |c| elementwise::binary(c, M::Sub)),
     row("Sum",                 6, "f",   "", |c| elementwise::variadic(c, M::Add)),
+    row("Swish",              24, "f",   "", |c| activation::swish(c, 1.0)),
     row("Tanh",                6, "f",   "", |c| elementwise::unary(c, M::Tanh)),
     row("Tile",                6, "x",   "the repeats are known at import", tile::import),
+    row("TopK",                1, "fi",  "`k` is known at import", top_k::import),
     row("Transpose",           1, "x",   "", transpose::import),
     row("Trilu",              14, "x",   "`k` is known at import", trilu::import),
     row("Unsqueeze",           1, "x",   "the axes are known at import", unsqueeze::import),
     row("Where",               9, "x",   "", where_op::import),
     row("Xor",                 7, "b",   "", |c| elementwise::binary(c, M::Xor)),
+    microsoft("BiasGelu",          "f",  "", |c| activation::bias_gelu(c, gelu::exact)),
+    microsoft("FastGelu",          "f",  "", |c| activation::bias_gelu(c, gelu::by_tanh)),
+    microsoft("FusedMatMul",       "f",  "without transposed batches", fused_matmul::import),
+    microsoft("Gelu",              "f",  "", activation::microsoft_gelu),
+    microsoft("GroupQueryAttention", "f", "without position ids, attention bias, head sinks and smooth softmax", group_query_attention::import),
+    microsoft("MatMulNBits",       "f",  "4 and 8 bits, groups in order", matmul_nbits::import),
+    microsoft("QLinearAdd",        "i",  "", |c| quantize::qlinear_binary(c, M::Add)),
+    microsoft("QLinearConcat",     "i",  "", quantize::qlinear_concat),
+    microsoft("QLinearMul",        "i",  "", |c| quantize::qlinear_binary(c, M::Mul)),
+    microsoft("QLinearSigmoid",    "i",  "", quantize::qlinear_sigmoid),
+    microsoft("QLinearSoftmax",    "i",  "", quantize::qlinear_softmax),
+    microsoft("QuickGelu",         "f",  "", |c| activation::swish(c, 1.702)),
+    microsoft("SkipLayerNormalization", "f", "", skip_layer_normalization::skip),
+    microsoft("SkipSimplifiedLayerNormalization", "f", "no mean", skip_layer_normalization::skip_simplified),
 ];
 
 /// A row of ONNX's own domain, current since opset `since`.
@@ -170,6 +233,16 @@ const fn row(
     import: fn(&mut Call) -> Result<Vec<Val>>,
 ) -> Row {
     Row { domain: "", name, since, until: NEWEST, dtypes, notes, import }
+}
+
+/// A row of onnxruntime's operators, which have one version.
+const fn microsoft(
+    name: &'static str,
+    dtypes: &'static str,
+    notes: &'static str,
+    import: fn(&mut Call) -> Result<Vec<Val>>,
+) -> Row {
+    Row { domain: "com.microsoft", name, since: 1, until: 1, dtypes, notes, import }
 }
 
 /// The row of an operator at an opset version of its domain.

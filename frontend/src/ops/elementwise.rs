@@ -39,6 +39,13 @@ pub fn variadic(c: &mut Call, kind: MapKind) -> Result<Vec<Val>> {
     Ok(vec![all])
 }
 
+/// `Mean`: the sum of all operands divided by their number.
+pub fn mean(c: &mut Call) -> Result<Vec<Val>> {
+    let sum = variadic(c, MapKind::Add)?[0];
+    let count = c.inputs.len() as f64;
+    Ok(vec![c.draft.map_scalar(MapKind::Div, sum, count)?])
+}
+
 fn same_dtype(c: &Call, inputs: &[Val]) -> Result<()> {
     let dtypes: Vec<DType> = inputs.iter().map(|&v| c.draft.dtype(v)).collect();
     if dtypes.windows(2).all(|w| w[0] == w[1]) {

@@ -35,6 +35,47 @@ pub fn l2(c: &mut Call) -> Result<Vec<Val>> {
     Ok(vec![c.draft.map1(MapKind::Sqrt, sum)?])
 }
 
+/// `ReduceL1`: Σ|x|.
+pub fn l1(c: &mut Call) -> Result<Vec<Val>> {
+    before(c, MapKind::Abs, None)
+}
+
+/// `ReduceSumSquare`: Σx².
+pub fn sum_square(c: &mut Call) -> Result<Vec<Val>> {
+    before(c, MapKind::Square, None)
+}
+
+/// `ReduceLogSum`: log Σx.
+pub fn log_sum(c: &mut Call) -> Result<Vec<Val>> {
+    before(c, MapKind::Identity, Some(MapKind::Log))
+}
+
+/// after(Σ before(x)).
+fn before(c: &mut Call, before: MapKind, after: Option<MapKind>) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    let (axes, keep) = axes(c)?;
+    let mapped = c.draft.map1(before, x)?;
+    let sum = c.draft.reduce(ReduceKind::Sum, mapped, &axes, keep)?;
+    Ok(vec![match after {
+        Some(kind) => c.draft.map1(kind, sum)?,
+        None => sum,
+    }])
+}
+
+/// `ReduceLogSumExp`: log Σeˣ, the maximum taken out first.
+pub fn log_sum_exp(c: &mut Call) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    c.expect_float(x)?;
+    let (axes, keep) = axes(c)?;
+    let max = c.draft.reduce(ReduceKind::Max, x, &axes, Keep::Dims)?;
+    let shifted = c.draft.map2(MapKind::Sub, x, max)?;
+    let exp = c.draft.map1(MapKind::Exp, shifted)?;
+    let sum = c.draft.reduce(ReduceKind::Sum, exp, &axes, keep)?;
+    let log = c.draft.map1(MapKind::Log, sum)?;
+    let max = c.draft.reshape(max, &c.draft.shape(log).to_vec())?;
+    Ok(vec![c.draft.map2(MapKind::Add, log, max)?])
+}
+
 /// The axes to reduce, and whether they stay.
 fn axes(c: &mut Call) -> Result<(Vec<usize>, Keep)> {
     let rank = c.draft.rank(c.input(0)?);
