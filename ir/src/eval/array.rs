@@ -97,9 +97,12 @@ impl Array {
     /// Element `i` of the result is the element at `base + Σ iₐ·stridesₐ`: every view is one of these.
     pub fn strided(&self, shape: &[usize], base: isize, strides: &[isize]) -> Array {
         let mut at = Vec::with_capacity(shape.iter().product());
-        for_each_index(shape, |index| {
-            let offset: isize = index.iter().zip(strides).map(|(i, s)| *i as isize * s).sum();
-            at.push((base + offset) as usize);
+        let (outer, extent) = shape.split_at(shape.len().saturating_sub(1));
+        let step = strides.last().copied().unwrap_or(0);
+        for_each_index(outer, |index| {
+            let start = index.iter().zip(strides).fold(base, |sum, (i, s)| sum + *i as isize * s);
+            let inner = extent.first().copied().unwrap_or(1) as isize;
+            at.extend((0..inner).map(|i| (start + i * step) as usize));
         });
         Array {
             dtype: self.dtype,

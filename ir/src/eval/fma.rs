@@ -2,7 +2,7 @@
 //! k, from 0 or from given sums.
 //!
 //! Without the host's FMA instruction each `mul_add` is a call into libm, a hundred times slower. Choosing at run time
-//! needs the one unsafe call of this file; both ways compile from the same body and give the same bits.
+//! needs an unsafe call; both ways walk over the same blocks and give the same bits.
 
 #![allow(unsafe_code)]
 
@@ -32,38 +32,75 @@ pub fn accumulate(c: &mut [f32], a: &[f32], b: &[f32], k: usize) {
     body(c, a, b, m, k, n);
 }
 
+/// Sums of one block of results.
+type Sums = [[f32; COLUMNS]; ROWS];
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn with_fma(c: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
-    body(c, a, b, m, k, n);
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps};
+    blocked(c, (a, b), (m, k, n), |sums, a, b| {
+        // SAFETY: each load and store is of 8 of the COLUMNS = 2 · 8 floats of an array.
+        unsafe {
+            let mut wide = [[_mm256_set1_ps(0.0); 2]; ROWS];
+            for (wide, sums) in wide.iter_mut().zip(&*sums) {
+                *wide = [_mm256_loadu_ps(sums.as_ptr()), _mm256_loadu_ps(sums[8..].as_ptr())];
+            }
+            for (a, b) in a.iter().zip(b) {
+                let (low, high) = (_mm256_loadu_ps(b.as_ptr()), _mm256_loadu_ps(b[8..].as_ptr()));
+                for (wide, a) in wide.iter_mut().zip(a) {
+                    let a = _mm256_set1_ps(*a);
+                    *wide = [_mm256_fmadd_ps(a, low, wide[0]), _mm256_fmadd_ps(a, high, wide[1])];
+                }
+            }
+            for (wide, sums) in wide.iter().zip(sums) {
+                _mm256_storeu_ps(sums.as_mut_ptr(), wide[0]);
+                _mm256_storeu_ps(sums[8..].as_mut_ptr(), wide[1]);
+            }
+        }
+    });
 }
 
-#[inline(always)]
+/// The same without the instruction.
 fn body(c: &mut [f32], a: &[f32], b: &[f32], m: usize, k: usize, n: usize) {
-    // A strip of COLUMNS columns of b, dense, zeros past its end: read m / ROWS times.
+    blocked(c, (a, b), (m, k, n), |sums, a, b| {
+        for (a, b) in a.iter().zip(b) {
+            for (sums, a) in sums.iter_mut().zip(a) {
+                sums.iter_mut().zip(b).for_each(|(sum, b)| *sum = a.mul_add(*b, *sum));
+            }
+        }
+    });
+}
+
+/// Walks over the blocks of results; `chains` continues the sums of one by k rows of both operands.
+#[inline(always)]
+fn blocked(
+    c: &mut [f32],
+    (a, b): (&[f32], &[f32]),
+    (m, k, n): (usize, usize, usize),
+    chains: impl Fn(&mut Sums, &[[f32; ROWS]], &[[f32; COLUMNS]]),
+) {
+    // Blocks of ROWS rows of a, k outermost; rows past the end are zeros and their results are dropped.
+    let mut blocks = vec![[0.0f32; ROWS]; m.div_ceil(ROWS) * k];
+    for (row, values) in a.chunks_exact(k).enumerate() {
+        let block = &mut blocks[row / ROWS * k..][..k];
+        block.iter_mut().zip(values).for_each(|(packed, x)| packed[row % ROWS] = *x);
+    }
+    // A strip of COLUMNS columns of b, dense, zeros past its end.
     let mut strip = vec![[0.0f32; COLUMNS]; k];
     for column in (0..n).step_by(COLUMNS) {
         let width = COLUMNS.min(n - column);
         for (row, packed) in strip.iter_mut().enumerate() {
-            *packed = [0.0; COLUMNS];
             packed[..width].copy_from_slice(&b[row * n + column..][..width]);
         }
-        for row in (0..m).step_by(ROWS) {
+        for (row, block) in blocks.chunks_exact(k).enumerate().map(|(i, block)| (i * ROWS, block)) {
             let height = ROWS.min(m - row);
-            // Rows past the end repeat the last one; their results are dropped.
-            let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &a[(row + i.min(height - 1)) * k..][..k]);
-            let mut block = [[0.0f32; COLUMNS]; ROWS];
-            for (i, sums) in block.iter_mut().enumerate().take(height) {
+            let mut sums = [[0.0f32; COLUMNS]; ROWS];
+            for (i, sums) in sums.iter_mut().enumerate().take(height) {
                 sums[..width].copy_from_slice(&c[(row + i) * n + column..][..width]);
             }
-            for (at, packed) in strip.iter().enumerate() {
-                for (sums, a) in block.iter_mut().zip(rows) {
-                    for (sum, b) in sums.iter_mut().zip(packed) {
-                        *sum = a[at].mul_add(*b, *sum);
-                    }
-                }
-            }
-            for (i, sums) in block.iter().enumerate().take(height) {
+            chains(&mut sums, block, &strip);
+            for (i, sums) in sums.iter().enumerate().take(height) {
                 c[(row + i) * n + column..][..width].copy_from_slice(&sums[..width]);
             }
         }
