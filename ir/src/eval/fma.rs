@@ -80,6 +80,9 @@ fn blocked(
     (m, k, n): (usize, usize, usize),
     chains: impl Fn(&mut Sums, &[[f32; ROWS]], &[[f32; COLUMNS]]),
 ) {
+    if k == 0 {
+        return;
+    }
     // Blocks of ROWS rows of a, k outermost; rows past the end are zeros and their results are dropped.
     let mut blocks = vec![[0.0f32; ROWS]; m.div_ceil(ROWS) * k];
     for (row, values) in a.chunks_exact(k).enumerate() {
