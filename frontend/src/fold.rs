@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
-use kiln_ir::nn::{MapKind, OpKind, ReduceKind, ScanKind};
+use kiln_ir::nn::{MapKind, OpKind, ReduceKind, ScanKind, ScatterReduction};
 use kiln_machine::tensor::{DType, Tensor};
 
 /// The elements of a tensor in one of two arithmetics; bools are 0 and 1.
@@ -164,6 +164,12 @@ pub fn fold(kind: &OpKind, operands: &[&Tensor], dtype: DType, shape: &[usize]) 
             let indices = ints(operands[1])?;
             made(gather_elements(operands[0], &indices, *axis, shape)?)
         }
+        OpKind::ScatterElements { axis, reduction: ScatterReduction::None } => {
+            made(scatter_elements(operands[0], &ints(operands[1])?, operands[2], *axis)?)
+        }
+        OpKind::ScatterNd { reduction: ScatterReduction::None } => {
+            made(scatter_nd(operands[0], operands[1], operands[2])?)
+        }
         OpKind::Iota { axis, .. } => {
             let inner: usize = shape[axis + 1..].iter().product();
             let count: usize = shape.iter().product();
@@ -285,6 +291,42 @@ fn gather_elements(data: &Tensor, indices: &[i64], axis: usize, shape: &[usize])
         out.extend_from_slice(&data.data[at as usize * size..][..size]);
     });
     legal.then(|| out.into())
+}
+
+fn scatter_elements(data: &Tensor, indices: &[i64], updates: &Tensor, axis: usize) -> Option<Bytes> {
+    let size = data.dtype.size_bytes();
+    let strides = row_major(&data.shape);
+    let mut out = data.data.to_vec();
+    let mut at = 0;
+    let mut legal = true;
+    for_each_index(&updates.shape, |index| {
+        let i = indices[at];
+        match usize::try_from(i).ok().filter(|&i| i < data.shape[axis]) {
+            Some(i) => {
+                let to: i64 =
+                    (0..index.len()).map(|d| strides[d] * if d == axis { i } else { index[d] } as i64).sum();
+                out[to as usize * size..][..size].copy_from_slice(&updates.data[at * size..][..size]);
+            }
+            None => legal = false,
+        }
+        at += 1;
+    });
+    legal.then(|| out.into())
+}
+
+fn scatter_nd(data: &Tensor, indices: &Tensor, updates: &Tensor) -> Option<Bytes> {
+    let depth = *indices.shape.last()?;
+    let values = ints(indices)?;
+    let slice = data.shape[depth..].iter().product::<usize>() * data.dtype.size_bytes();
+    let mut out = data.data.to_vec();
+    for (t, tuple) in values.chunks_exact(depth.max(1)).enumerate() {
+        let mut at = 0;
+        for (&i, &n) in tuple.iter().zip(&data.shape) {
+            at = at * n + usize::try_from(i).ok().filter(|&i| i < n)?;
+        }
+        out[at * slice..][..slice].copy_from_slice(&updates.data[t * slice..][..slice]);
+    }
+    Some(out.into())
 }
 
 /// Rounds to the arithmetic's precision: what a chain in f32 keeps after each step.
@@ -578,6 +620,17 @@ mod tests {
         assert_eq!(folded(OpKind::Gather { axis: 0 }, &[&x, &outside], &[1, 2]), None);
         let tuple = int64(&[1, 2], &[1, 0]);
         assert_eq!(folded(OpKind::GatherNd { batch_dims: 0 }, &[&x, &tuple], &[1]), Some(vec![3]));
+    }
+
+    #[test]
+    fn scatters_replace_elements() {
+        let x = int64(&[2, 2], &[1, 2, 3, 4]);
+        let (i, u) = (int64(&[1, 2], &[1, 0]), int64(&[1, 2], &[8, 9]));
+        let elements = OpKind::ScatterElements { axis: 0, reduction: ScatterReduction::None };
+        assert_eq!(folded(elements, &[&x, &i, &u], &[2, 2]), Some(vec![1, 9, 8, 4]));
+        let (i, u) = (int64(&[1, 1], &[1]), int64(&[1, 2], &[8, 9]));
+        let nd = OpKind::ScatterNd { reduction: ScatterReduction::None };
+        assert_eq!(folded(nd, &[&x, &i, &u], &[2, 2]), Some(vec![1, 2, 8, 9]));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::diagnostics::{Code, Diagnostic, Diagnostics};
 use crate::dims::DimSpec;
 use crate::model_file::{MAX_ELEMENTS, dtype_from_onnx, onnx_type_name};
 use crate::onnx::{GraphProto, ValueInfoProto, tensor_shape_proto, type_proto};
+use crate::tensor_pb::is_four_bit;
 
 /// An input as the model declares it.
 #[derive(Debug, Clone)]
@@ -46,7 +47,8 @@ fn spec(info: &ValueInfoProto) -> Result<InputSpec, Diagnostic> {
         return Err(Diagnostic::new(Code::DType, format!("input {name:?} is not a tensor"))
             .help("sequences, maps, optionals and sparse tensors are not handled"));
     };
-    let dtype = dtype_from_onnx(tensor.elem_type()).ok_or_else(|| {
+    let whole_bytes = Some(tensor.elem_type()).filter(|&t| !is_four_bit(t));
+    let dtype = whole_bytes.and_then(dtype_from_onnx).ok_or_else(|| {
         let message =
             format!("input {name:?} is of {}, which is not handled", onnx_type_name(tensor.elem_type()));
         Diagnostic::new(Code::DType, message)

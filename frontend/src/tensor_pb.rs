@@ -80,7 +80,8 @@ pub(crate) fn stored_bytes(data_type: i32, elements: usize) -> usize {
     elements * dtype_from_onnx(data_type).map_or(1, |d| d.size_bytes())
 }
 
-fn is_four_bit(data_type: i32) -> bool {
+/// Four-bit integers are unpacked on reading; only constants may be of them.
+pub(crate) fn is_four_bit(data_type: i32) -> bool {
     data_type == tensor_proto::DataType::Int4 as i32 || data_type == tensor_proto::DataType::Uint4 as i32
 }
 

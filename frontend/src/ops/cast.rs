@@ -10,11 +10,13 @@ use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
 use crate::model_file::{dtype_from_onnx, onnx_type_name};
+use crate::tensor_pb::is_four_bit;
 
 /// `Cast`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let to = c.required(c.int("to")?, "to")?;
-    let dtype = i32::try_from(to).ok().and_then(dtype_from_onnx).ok_or_else(|| {
+    let whole_bytes = |t: &i32| !is_four_bit(*t);
+    let dtype = i32::try_from(to).ok().filter(whole_bytes).and_then(dtype_from_onnx).ok_or_else(|| {
         Diagnostic::new(Code::DType, format!("conversion to {} is not handled", onnx_type_name(to as i32)))
     })?;
     convert(c, dtype)

@@ -10,7 +10,6 @@ use kiln_machine::tensor::DType;
 use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
-use crate::fold::is_float;
 
 /// One operand.
 pub fn unary(c: &mut Call, kind: MapKind) -> Result<Vec<Val>> {
@@ -74,13 +73,9 @@ pub fn pow(c: &mut Call) -> Result<Vec<Val>> {
     Ok(vec![c.draft.map2(MapKind::Pow, a, b)?])
 }
 
-/// `Mod`: `fmod = 1` takes the dividend's sign, and is required for floats.
+/// `Mod`: with the divisor's sign, or the dividend's when `fmod = 1`.
 pub fn modulo(c: &mut Call) -> Result<Vec<Val>> {
     let fmod = c.flag("fmod", false)?;
-    let a = c.input(0)?;
-    if is_float(c.draft.dtype(a)) && !fmod {
-        return Err(Diagnostic::new(Code::Attribute, "Mod of floats needs fmod = 1"));
-    }
     binary(c, if fmod { MapKind::Fmod } else { MapKind::Mod })
 }
 
