@@ -1,9 +1,18 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
+mod asm;
+mod check;
+mod compile;
 mod completions;
+mod disasm;
 mod man;
 mod model_args;
+mod ops;
+mod opt;
+mod passes;
+mod rules;
 mod run;
+mod sim;
 mod targets;
 mod verify;
 
@@ -29,8 +38,17 @@ pub struct Cli {
 enum Command {
     Completions(completions::Args),
     Run(run::Args),
+    Compile(compile::Args),
     Verify(verify::Args),
+    Check(check::Args),
+    Opt(opt::Args),
+    Asm(asm::Args),
+    Disasm(disasm::Args),
+    Sim(sim::Args),
     Targets(targets::Args),
+    Passes(passes::Args),
+    Ops(ops::Args),
+    Rules(rules::Args),
     Man(man::Args),
 }
 
@@ -63,9 +81,18 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<u8, Error> {
     match command {
+        Command::Passes(args) => passes::run(&args),
+        Command::Ops(args) => ops::run(&args),
+        Command::Rules(args) => rules::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Compile(args) => compile::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Opt(args) => opt::run(&args),
+        Command::Asm(args) => asm::run(&args),
+        Command::Disasm(args) => disasm::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Targets(args) => targets::run(&args),
         Command::Man(args) => man::run(&args),
     }

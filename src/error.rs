@@ -4,7 +4,7 @@ use kiln_backend::BackendError;
 use kiln_frontend::{Diagnostic, Diagnostics};
 use kiln_ir::IrError;
 use kiln_machine::{asm::AsmErrors, program::ProgramError, target::TargetError};
-use kiln_passes::lower::LowerError;
+use kiln_passes::{PassesError, lower::LowerError};
 use kiln_runtime::SimError;
 use std::{
     fmt::Display,
@@ -36,12 +36,16 @@ pub enum Error {
     DataSet { folder: PathBuf, what: String },
     #[error("{0} part(s) of the model can run on the host only, and --device-only is given")]
     HostOnly(usize),
+    #[error("simulated {cycles} cycles where no program for this graph takes fewer than {bound}")]
+    FasterThanBound { cycles: u64, bound: u64 },
     #[error(transparent)]
     Target(#[from] TargetError),
     #[error(transparent)]
     Model(#[from] Diagnostics),
     #[error(transparent)]
     TensorFile(#[from] Diagnostic),
+    #[error(transparent)]
+    Passes(#[from] PassesError),
     #[error(transparent)]
     Lower(#[from] LowerError),
     #[error(transparent)]
@@ -76,7 +80,11 @@ impl Error {
             // The frontend has checked the model: what fails behind it is ours, unless it is about size or support.
             Error::Lower(LowerError::Unsupported { .. } | LowerError::DoesNotFit { .. }) => exit::INPUT,
             Error::Backend(BackendError::DoesNotFit { .. } | BackendError::DramFull { .. }) => exit::INPUT,
-            Error::Lower(_) | Error::Backend(_) | Error::Ir(_) => exit::INTERNAL,
+            Error::Passes(_)
+            | Error::Lower(_)
+            | Error::Backend(_)
+            | Error::Ir(_)
+            | Error::FasterThanBound { .. } => exit::INTERNAL,
             _ => exit::INPUT,
         }
     }
@@ -128,7 +136,9 @@ impl miette::Diagnostic for Error {
             Error::Lower(LowerError::DoesNotFit { .. }) => "kiln::lower::does_not_fit",
             Error::Lower(_) => "kiln::lower::internal",
             Error::Backend(e) => e.code(),
-            Error::Ir(_) => "kiln::ir::internal",
+            Error::Passes(e) => e.code(),
+            Error::Ir(e) => e.code(),
+            Error::FasterThanBound { .. } => "kiln::faster_than_bound",
             _ => return self.inner().and_then(miette::Diagnostic::code),
         };
         Some(Box::new(own))
@@ -139,10 +149,13 @@ impl miette::Diagnostic for Error {
             Error::Npy { .. } => "numpy.save(path, array) writes what is read here".to_string(),
             Error::HostOnly(_) => "without --device-only the reference evaluator runs them".to_string(),
             Error::Backend(e) => e.help().to_string(),
+            Error::Passes(e) => e.help().to_string(),
+            Error::Ir(e) => e.help().to_string(),
             Error::Lower(LowerError::DoesNotFit { .. }) => {
                 "a target with more spm_bytes or acc_bytes, or smaller dimensions, would do".to_string()
             }
-            Error::Lower(LowerError::NoSchedule { .. } | LowerError::Invalid(_)) | Error::Ir(_) => {
+            Error::Lower(LowerError::NoSchedule { .. } | LowerError::Invalid(_))
+            | Error::FasterThanBound { .. } => {
                 "this is a fault of kiln, not of the model; please report it with the command and the model"
                     .to_string()
             }

@@ -2,6 +2,7 @@
 
 use crate::{compile::CompileOptions, error::Error};
 use kiln_machine::target::Target;
+use kiln_passes::algebra::{Grade, Weights};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -21,9 +22,22 @@ pub struct ModelArgs {
     /// Refuse models of which some part cannot run on the device.
     #[arg(long, help_heading = "Compilation")]
     pub device_only: bool,
+    /// Which rewrites are allowed: e0 keeps every bit, e1 may reassociate, e2 and e3 may round to narrower types.
+    #[arg(long, default_value = "e1", value_parser = str::parse::<Grade>, help_heading = "Compilation")]
+    pub grade: Grade,
+    /// Whether weights may be rewritten where that saves work; by-reference is the default above 1 GiB.
+    #[arg(long, value_enum, help_heading = "Compilation")]
+    pub weights: Option<WeightsArg>,
     /// Folder of the model's external data, where it does not lie beside the model.
     #[arg(long, value_name = "DIR", help_heading = "Compilation")]
     pub data_folder: Option<PathBuf>,
+}
+
+/// The values of `--weights`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum WeightsArg {
+    Rewritten,
+    ByReference,
 }
 
 impl ModelArgs {
@@ -42,6 +56,11 @@ impl ModelArgs {
         options.dims = self.dim.iter().cloned().collect();
         options.shapes = self.shape.iter().cloned().collect();
         options.device_only = self.device_only;
+        options.grade = self.grade;
+        options.weights = self.weights.map(|weights| match weights {
+            WeightsArg::Rewritten => Weights::Rewritten,
+            WeightsArg::ByReference => Weights::ByReference,
+        });
         options.data_folder = self.data_folder.clone();
         Ok(options)
     }

@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     Ok(exit::OK)
 }
 
-fn write_outputs(folder: &std::path::Path, outputs: &Tensors) -> Result<(), Error> {
+pub fn write_outputs(folder: &std::path::Path, outputs: &Tensors) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(|source| Error::write(folder, source))?;
     for (name, tensor) in outputs {
         // An ONNX name may hold any character; a file name may not.
@@ -147,6 +147,10 @@ fn summary(compiled: &Compiled, run: &Run) -> String {
         bound.by.name(),
         ratio(report.cycles, bound.cycles)
     );
+    let reduced = &stats.reduced_bound;
+    if reduced.cycles < bound.cycles {
+        text += &format!("             {} cycles by {} after algebra\n", reduced.cycles, reduced.by.name());
+    }
     text += &format!(
         "  DRAM       {} moved, {} compulsory ({:.2}×)\n",
         bytes(dram),

@@ -1,0 +1,107 @@
+//! `kiln sim PROGRAM`: run a program file or an assembly text.
+
+use super::{
+    model_args::{load_target, named_file, pair},
+    run::write_outputs,
+    targets::bytes,
+};
+use crate::{
+    compare::statistics,
+    compile::wanted_by,
+    error::{Error, exit},
+    inputs,
+};
+use kiln_machine::{asm::assemble, program::Program};
+use kiln_runtime::{Options, Simulator};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Run a program on the simulated NPU: a file written by `kiln compile` or `kiln asm`, or assembly text (*.s).
+#[derive(clap::Args)]
+pub struct Args {
+    /// A program file, or assembly text ending in .s.
+    program: PathBuf,
+    /// The NPU; without it the one that the program names.
+    #[arg(long)]
+    target: Option<String>,
+    /// Change a value of the target, e.g. spm_bytes=64K.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Folder that the program's weight files lie in; without it the program's own.
+    #[arg(long, value_name = "DIR")]
+    model_dir: Option<PathBuf>,
+    /// An input from a .npy file; may be repeated. Inputs not given get seeded random numbers.
+    #[arg(long = "input", value_name = "NAME=FILE", value_parser = named_file)]
+    inputs: Vec<(String, PathBuf)>,
+    /// Seed of the random inputs.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write each output to <name>.npy in this folder.
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Count cycles without computing values.
+    #[arg(long, conflicts_with = "output_dir")]
+    timing_only: bool,
+    /// Print one JSON object instead of the summary.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<u8, Error> {
+    let program = if args.program.extension().is_some_and(|e| e == "s") {
+        let text =
+            std::fs::read_to_string(&args.program).map_err(|source| Error::read(&args.program, source))?;
+        assemble(&text, None)?
+    } else {
+        Program::read(&args.program)?
+    };
+    let target = load_target(args.target.as_deref().unwrap_or(&program.target_name), &args.set)?;
+    let beside = args.program.parent().map(PathBuf::from).unwrap_or_default();
+    let options = Options {
+        model_dir: args.model_dir.clone().unwrap_or(beside),
+        timing_only: args.timing_only,
+        ..Options::default()
+    };
+    let mut given = inputs::from_files(&args.inputs)?;
+    inputs::fill(&wanted_by(&program), &mut given, args.seed);
+    let (outputs, report) = Simulator::new(&program, &target, options)?.run(&given)?;
+    if let Some(folder) = &args.output_dir {
+        write_outputs(folder, &outputs)?;
+    }
+    let dram = report.dram_read_bytes + report.dram_write_bytes;
+    if args.json {
+        let object = json!({
+            "program": args.program.display().to_string(),
+            "target": target.name,
+            "cycles": report.cycles,
+            "seconds": report.seconds,
+            "dram_bytes": dram,
+            "spm_peak_bytes": report.spm_peak_bytes,
+            "energy_j": report.energy_joules,
+            "instructions": report.instructions.values().sum::<u64>(),
+        });
+        println!("{object}");
+        return Ok(exit::OK);
+    }
+    println!(
+        "On {}: {} cycles, {:.2} µs, {} of DRAM traffic",
+        target.name,
+        report.cycles,
+        report.seconds * 1e6,
+        bytes(dram)
+    );
+    for (engine, counters) in &report.engines {
+        println!(
+            "  {engine:4} {:>8} instructions, busy {:>9} ticks, waiting {:>9}",
+            counters.instructions, counters.busy_ticks, counters.semaphore_ticks
+        );
+    }
+    for (name, tensor) in &outputs {
+        let s = statistics(tensor);
+        println!(
+            "{name}: {} {:?}  min {:.4}  max {:.4}  mean {:.4}",
+            tensor.dtype, tensor.shape, s.min, s.max, s.mean
+        );
+    }
+    Ok(exit::OK)
+}
