@@ -1,5 +1,8 @@
 //! The one test binary of the workspace's own suite.
 #![forbid(unsafe_code)]
 
+mod cross_reader;
+mod determinism;
+mod differential;
 mod golden;
 mod tidy;
