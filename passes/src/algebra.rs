@@ -11,6 +11,8 @@ mod facts;
 mod pattern;
 mod range;
 mod rules;
+#[cfg(test)]
+mod soundness;
 mod term;
 
 use std::collections::BTreeMap;
@@ -117,7 +119,8 @@ pub fn optimise(graph: &Graph, options: Options) -> Result<(Graph, Report), Alge
             (*class, term::Term { kind: node.kind.clone(), dtype: node.dtype, children })
         })
         .collect();
-    let found = extract::extract(&program.egraph, &roots, &own, &log.joint, options.weights).map_err(class)?;
+    let found =
+        extract::extract(&program.egraph, &roots, &own, &log.joint, options.weights).map_err(class)?;
     let out = term::unload(graph, &program, &|id| found.choice.get(&id).cloned()).map_err(class)?;
     let report = Report {
         fired: log.fired,

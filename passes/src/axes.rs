@@ -5,6 +5,8 @@ mod from_nn;
 mod graph;
 pub mod number;
 mod resolve;
+#[cfg(test)]
+pub(crate) mod round_trip;
 mod to_nn;
 
 pub use from_nn::from_nn;

@@ -8,9 +8,10 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::term::EGraph;
 
-/// For each class a number above those of everything it is made of.
+/// For each class of an acyclic e-graph a number above those of everything it is made of.
 pub fn ranks(egraph: &EGraph) -> BTreeMap<Id, u32> {
     let mut ranks: BTreeMap<Id, u32> = BTreeMap::new();
+    let mut open: BTreeSet<Id> = BTreeSet::new();
     for root in egraph.classes().map(|c| c.id) {
         let mut stack = vec![(root, false)];
         while let Some((class, ready)) = stack.pop() {
@@ -21,7 +22,7 @@ pub fn ranks(egraph: &EGraph) -> BTreeMap<Id, u32> {
             if ready {
                 let rank = children.filter_map(|c| ranks.get(&c)).max().map_or(0, |r| r + 1);
                 ranks.insert(class, rank);
-            } else {
+            } else if open.insert(class) {
                 stack.push((class, true));
                 stack.extend(children.filter(|c| !ranks.contains_key(c)).map(|c| (c, false)));
             }

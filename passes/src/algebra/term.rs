@@ -103,6 +103,9 @@ pub fn load(graph: &Graph) -> Program {
         classes.push(egraph.add(term));
     }
     egraph.rebuild();
+    // A number may be made of itself: √1 = 1.
+    super::acyclic::restore(&mut egraph);
+    origins.refresh(&egraph);
     Program { egraph, classes, origins }
 }
 

@@ -160,7 +160,7 @@ fn sibling(
     let (x, v, class) = (egraph.find(x), egraph.find(v), egraph.find(class));
     let own: Vec<AxisId> = {
         let x = &egraph[x].data.axes;
-        egraph[v].data.axes.iter().filter(|a| !x.contains(a)).copied().collect()
+        egraph[v].data.axes.iter().filter(|a| !x.contains(a) && !contracted.contains(a)).copied().collect()
     };
     let facts = &egraph[v].data;
     // Merged products are not merged again.

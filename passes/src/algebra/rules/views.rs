@@ -1,8 +1,6 @@
 //! Rows over views: slices, concatenations, gathers, repetitions, renamings, and reductions of them.
 
 use egg::Id;
-use kiln_ir::DType;
-use kiln_ir::nn::{MapKind, ReduceKind};
 use kiln_ir::types::is_float;
 
 use super::{ALWAYS, Equations, Right::*, Rule, Side};
@@ -18,31 +16,13 @@ pub(super) const ROWS: &[Rule] = &[
     Rule { name: "slice-of-cat",    left: "(slice@s ?x)",                right: Build("a slice of one part", slice_of_cat),      when: OF_CAT, grade: E0, bound: 0, doc: "" },
     Rule { name: "slice-map1",      left: "(slice@s (map1@f ?x))",       right: Term("(map1@f (slice@s ?x))"),                   when: SLICED_X, grade: E0, bound: 0, doc: "Only what is kept is computed" },
     Rule { name: "slice-map2",      left: "(slice@s (map2@f ?x ?y))",    right: Build("f of the slices", slice_map),             when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "slice-cast",      left: "(slice@s (cast@f ?x))",       right: Term("(cast@f (slice@s ?x))"),                   when: ALWAYS, grade: E0, bound: 0, doc: "" },
     Rule { name: "slice-ein",       left: "(slice@s (ein@e ?x ?y))",     right: Build("ein of the slices", slice_ein),           when: ALWAYS, grade: E0, bound: 0, doc: "A product of which a part is read is a product of parts" },
     Rule { name: "slice-red-sum",   left: "(slice@s (red-sum@r ?x))",    right: Term("(red-sum@r (slice@s ?x))"),                when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "slice-red-max",   left: "(slice@s (red-max@r ?x))",    right: Term("(red-max@r (slice@s ?x))"),                when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "slice-gather",    left: "(slice@s (gather@g ?x ?i))",  right: Build("gather of the slices", slice_gather),     when: ALWAYS, grade: E0, bound: 0, doc: "" },
     Rule { name: "cat-of-slices",   left: "(cat@c (slice@s ?x) (slice@t ?x))", right: Build("?x renamed", cat_of_slices),        when: ADJACENT, grade: E0, bound: 0, doc: "" },
-    Rule { name: "rename-rename",   left: "(rename@r (rename@s ?x))",    right: Build("one rename", rename_rename),              when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "gather-iota",     left: "(gather@g ?x (iota@i))",      right: Build("a slice of ?x", gather_iota),             when: ALWAYS, grade: E0, bound: 0, doc: "Rows 0, 1, 2, … of a table are a slice of it" },
-    Rule { name: "gather-iota-at",  left: "(gather@g ?x (add (iota@i) ?c))", right: Build("a slice of ?x", gather_iota),         when: NUMBER, grade: E0, bound: 0, doc: "" },
-    Rule { name: "gather-number",   left: "(gather@g ?x ?c)",            right: Build("a slice of ?x", gather_number),           when: NUMBER, grade: E0, bound: 0, doc: "" },
-    Rule { name: "gather-bc",       left: "(gather@g ?x (bc@b ?i))",     right: Build("bc of the gather", gather_bc),            when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "map1-bc",         left: "(map1@f (bc@b ?x))",          right: Term("(bc@b (map1@f ?x))"),                      when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "cast-bc",         left: "(cast@f (bc@b ?x))",          right: Term("(bc@b (cast@f ?x))"),                      when: ALWAYS, grade: E0, bound: 0, doc: "" },
     Rule { name: "map-bc",          left: "(map2@f ?x ?y)",              right: Build("the map without it", map_bc),             when: HAS_BC, grade: E0, bound: 0, doc: "A map repeats its operands itself" },
-    Rule { name: "map3-bc",         left: "(map3@f ?m ?x ?y)",           right: Build("the map without it", map_bc),             when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "ein-bc",          left: "(ein@e (bc@b ?x) ?y)",        right: Term("(ein@e ?x ?y)"),                           when: COVERED, grade: E0, bound: 0, doc: "" },
-    Rule { name: "max-bc",          left: "(red-max@r (bc@b ?x))",       right: Build("the maximum over the other axes", max_bc), when: ALWAYS, grade: E0, bound: 0, doc: "" },
-    Rule { name: "sum-bc",          left: "(red-sum@r (bc@b ?x))",       right: Build("a multiple of the sum over the other axes", sum_bc), when: REAL, grade: E1, bound: 64, doc: "" },
-    Rule { name: "sum-sum",         left: "(red-sum@r (red-sum@s ?x))",  right: Build("one sum", sum_sum),                       when: REAL, grade: E1, bound: 64, doc: "" },
-    Rule { name: "sum-scale",       left: "(red-sum@r (mul ?x ?s))",     right: Term("(mul (red-sum@r ?x) ?s)"),                 when: SUM_FREE, grade: E1, bound: 64, doc: "One multiplication a row in place of one an element" },
     Rule { name: "max-scale",       left: "(red-max@r (mul ?x ?s))",     right: Term("(mul (red-max@r ?x) ?s)"),                 when: MAX_FREE, grade: E0, bound: 0, doc: "Rounding is monotone: the maximum's product is the product's maximum" },
-    Rule { name: "max-shift",       left: "(red-max@r (add ?x ?s))",     right: Term("(add (red-max@r ?x) ?s)"),                 when: SHIFT_FREE, grade: E0, bound: 0, doc: "" },
 ];
 
-const REAL: Side = Side { text: "x is a float", holds: |v| is_float(v.facts("x").dtype) };
 const SAME_AXIS: Side = Side {
     text: "both along one axis",
     holds: |v| match (&v.term("s").kind, &v.term("t").kind) {
@@ -73,21 +53,9 @@ const ADJACENT: Side = Side {
         _ => false,
     },
 };
-const NUMBER: Side = Side { text: "c is a number", holds: |v| v.facts("c").number.is_some() };
 const HAS_BC: Side = Side {
     text: "an operand is repeated",
     holds: |v| v.term("f").children.iter().any(|c| repeated(v.egraph, *c).is_some()),
-};
-const COVERED: Side = Side {
-    text: "y has the repeated axes",
-    holds: |v| match &v.term("b").kind {
-        Kind::Broadcast { axes } => axes.iter().all(|a| v.axes("y").contains(a)),
-        _ => false,
-    },
-};
-const SUM_FREE: Side = Side {
-    text: "s lacks the summed axes, x has them",
-    holds: |v| is_float(v.facts("x").dtype) && free_scale(v),
 };
 const MAX_FREE: Side = Side {
     text: "s is a positive number, x a float",
@@ -95,10 +63,6 @@ const MAX_FREE: Side = Side {
         let s = v.facts("s");
         is_float(v.facts("x").dtype) && s.number.is_some_and(|n| n > 0.0) && free_scale(v)
     },
-};
-const SHIFT_FREE: Side = Side {
-    text: "s lacks the reduced axes and is finite, x has them",
-    holds: |v| is_float(v.facts("x").dtype) && free_scale(v) && v.facts("s").range.is_finite(),
 };
 
 fn free_scale(v: &View) -> bool {
@@ -219,78 +183,11 @@ fn slice_map_like(b: &mut Build, m: &Match, slice: Node, term: Node) -> Option<E
     Some(vec![(m.class, b.term(term.kind, term.dtype, operands))])
 }
 
-fn slice_gather(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let (slice, gather) = (rule.term(m, "s").clone(), rule.term(m, "g").clone());
-    let (Kind::Slice { from, .. }, Kind::Gather { axis }) = (&slice.kind, &gather.kind) else { return None };
-    // The indexed axis may also be an axis of the indices: then it is not the data's to slice.
-    if from == axis {
-        return None;
-    }
-    slice_map_like(b, m, slice, gather)
-}
-
 fn cat_of_slices(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
     let Kind::Concat { to, .. } = rule.term(m, "c").kind else { return None };
     let Kind::Slice { from, .. } = rule.term(m, "s").kind else { return None };
     let new = rename_to(b, rule.var(m, "x"), from, to);
     Some(vec![(m.class, new)])
-}
-
-fn rename_rename(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let (outer, inner) = (rule.term(m, "r"), rule.term(m, "s"));
-    let (Kind::Rename { pairs: second }, Kind::Rename { pairs: first }) = (&outer.kind, &inner.kind) else {
-        return None;
-    };
-    let then = |a: AxisId| second.iter().find(|(old, _)| *old == a).map_or(a, |(_, new)| *new);
-    let x = rule.var(m, "x");
-    let mut pairs: Vec<(AxisId, AxisId)> = Vec::new();
-    for &a in b.axes(x) {
-        let middle = first.iter().find(|(old, _)| *old == a).map_or(a, |(_, new)| *new);
-        if then(middle) != a {
-            pairs.push((a, then(middle)));
-        }
-    }
-    let new = if pairs.is_empty() { x } else { b.term(Kind::Rename { pairs }, outer.dtype, vec![x]) };
-    Some(vec![(m.class, new)])
-}
-
-fn gather_iota(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let Kind::Gather { axis } = rule.term(m, "g").kind else { return None };
-    let Kind::Iota { axis: to } = rule.term(m, "i").kind else { return None };
-    let start = match rule.left.var(m, "c") {
-        Some(c) => b.egraph[c].data.number?,
-        None => 0.0,
-    };
-    let x = rule.var(m, "x");
-    let (size, extent) = (b.egraph.analysis.extent(to), b.egraph.analysis.extent(axis));
-    if start < 0.0 || start as u64 + size > extent || b.axes(x).contains(&to) {
-        return None;
-    }
-    let new = if size == extent {
-        rename_to(b, x, axis, to)
-    } else {
-        let dtype = b.egraph[x].data.dtype;
-        b.term(Kind::Slice { from: axis, to: Some(to), start: start as u64, stride: 1 }, dtype, vec![x])
-    };
-    Some(vec![(m.class, new)])
-}
-
-fn gather_number(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let Kind::Gather { axis } = rule.term(m, "g").kind else { return None };
-    let x = rule.var(m, "x");
-    let n = b.egraph[rule.var(m, "c")].data.number?;
-    if n < 0.0 || n as u64 >= b.egraph.analysis.extent(axis) {
-        return None;
-    }
-    let dtype = b.egraph[x].data.dtype;
-    let kind = Kind::Slice { from: axis, to: None, start: n as u64, stride: 1 };
-    Some(vec![(m.class, b.term(kind, dtype, vec![x]))])
-}
-
-fn gather_bc(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let gather = rule.term(m, "g");
-    let new = b.term(gather.kind.clone(), gather.dtype, vec![rule.var(m, "x"), rule.var(m, "i")]);
-    repeat_to(b, m.class, new)
 }
 
 /// The operand of a repetition in the class, if there is one.
@@ -307,45 +204,4 @@ fn map_bc(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
     }
     let new = b.term(map.kind, map.dtype, operands);
     repeat_to(b, m.class, new)
-}
-
-/// Splits the reduced axes into those that are repetition and the others.
-fn split_reduced(b: &Build, rule: &Compiled, m: &Match) -> Option<(Vec<AxisId>, Vec<AxisId>)> {
-    let Kind::Reduce { axes, .. } = &rule.term(m, "r").kind else { return None };
-    let x = rule.var(m, "x");
-    let (real, repeated): (Vec<AxisId>, Vec<AxisId>) = axes.iter().partition(|a| b.axes(x).contains(a));
-    (!repeated.is_empty()).then_some((real, repeated))
-}
-
-fn reduce_rest(b: &mut Build, kind: ReduceKind, real: Vec<AxisId>, dtype: DType, x: Id) -> Id {
-    if real.is_empty() { x } else { b.term(Kind::Reduce { kind, axes: real }, dtype, vec![x]) }
-}
-
-fn max_bc(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let (real, repeated) = split_reduced(b, rule, m)?;
-    if b.egraph.analysis.elements(&repeated) == 0 {
-        return None;
-    }
-    let new = reduce_rest(b, ReduceKind::Max, real, rule.term(m, "r").dtype, rule.var(m, "x"));
-    repeat_to(b, m.class, new)
-}
-
-fn sum_bc(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let (real, repeated) = split_reduced(b, rule, m)?;
-    let dtype = rule.term(m, "r").dtype;
-    let n = b.number(b.egraph.analysis.elements(&repeated) as f64, dtype)?;
-    let sum = reduce_rest(b, ReduceKind::Sum, real, dtype, rule.var(m, "x"));
-    let new = b.map(MapKind::Mul, &[sum, n]);
-    repeat_to(b, m.class, new)
-}
-
-fn sum_sum(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
-    let (outer, inner) = (rule.term(m, "r"), rule.term(m, "s"));
-    let (Kind::Reduce { axes: second, .. }, Kind::Reduce { axes: first, .. }) = (&outer.kind, &inner.kind)
-    else {
-        return None;
-    };
-    let axes = second.iter().chain(first).copied().collect();
-    let kind = Kind::Reduce { kind: ReduceKind::Sum, axes };
-    Some(vec![(m.class, b.term(kind, outer.dtype, vec![rule.var(m, "x")]))])
 }
