@@ -291,12 +291,11 @@ impl Draft {
     pub fn relabel(&mut self, v: Val, dtype: DType) -> Val {
         let mut slot = self.slot(v).clone();
         slot.ty.dtype = dtype;
-        if let Def::Known(known) = &mut slot.def {
-            if let Some(values) = fold::Values::of(&known.tensor) {
-                known.tensor =
-                    Tensor { dtype, shape: known.tensor.shape.clone(), data: values.encode(dtype) };
-                known.place = None;
-            }
+        if let Def::Known(known) = &mut slot.def
+            && let Some(values) = fold::Values::of(&known.tensor)
+        {
+            known.tensor = Tensor { dtype, shape: known.tensor.shape.clone(), data: values.encode(dtype) };
+            known.place = None;
         }
         self.slots.push(slot);
         Val((self.slots.len() - 1) as u32)

@@ -87,7 +87,7 @@ fn port(name: &str, draft: &Draft, v: Val, direction: Direction) -> Port {
     Port {
         name: name.to_string(),
         host_type: held_narrower.then_some(dtype),
-        range: checked.then(|| [range.lo as i64, range.hi as i64]),
+        range: checked.then_some([range.lo as i64, range.hi as i64]),
     }
 }
 

@@ -86,18 +86,18 @@ impl<'m> Walker<'m> {
     fn opsets(&self, imports: &[OperatorSetIdProto]) -> Result<Opsets, Diagnostic> {
         let opsets: Opsets =
             imports.iter().map(|i| (own_domain(i.domain()).to_string(), i.version())).collect();
-        if let Some(&version) = opsets.get("") {
-            if !(ops::OLDEST..=ops::NEWEST).contains(&version) {
-                return Err(Diagnostic::new(
-                    Code::Opset,
-                    format!(
-                        "the model uses ONNX opset {version}; {} to {} are handled",
-                        ops::OLDEST,
-                        ops::NEWEST
-                    ),
-                )
-                .help("export again with another opset, or convert the model with onnx.version_converter"));
-            }
+        if let Some(&version) = opsets.get("")
+            && !(ops::OLDEST..=ops::NEWEST).contains(&version)
+        {
+            return Err(Diagnostic::new(
+                Code::Opset,
+                format!(
+                    "the model uses ONNX opset {version}; {} to {} are handled",
+                    ops::OLDEST,
+                    ops::NEWEST
+                ),
+            )
+            .help("export again with another opset, or convert the model with onnx.version_converter"));
         }
         Ok(opsets)
     }

@@ -124,13 +124,13 @@ impl Draft {
         }
         let dims: Vec<usize> = (shape.len() - from.len()..shape.len()).collect();
         // Dims of extent 1 that a reshape put in need no dim of the operand.
-        if let Some(op) = self.op_of(a) {
-            if let OpKind::Reshape { .. } = op.kind {
-                let inner = op.operands[0];
-                if let Some(kept) = squeezed_dims(self.shape(a), self.shape(inner)) {
-                    let dims = kept.into_iter().map(|d| dims[d]).collect();
-                    return self.op(OpKind::Broadcast { dims, shape: shape.to_vec() }, &[inner]);
-                }
+        if let Some(op) = self.op_of(a)
+            && let OpKind::Reshape { .. } = op.kind
+        {
+            let inner = op.operands[0];
+            if let Some(kept) = squeezed_dims(self.shape(a), self.shape(inner)) {
+                let dims = kept.into_iter().map(|d| dims[d]).collect();
+                return self.op(OpKind::Broadcast { dims, shape: shape.to_vec() }, &[inner]);
             }
         }
         self.op(OpKind::Broadcast { dims, shape: shape.to_vec() }, &[a])

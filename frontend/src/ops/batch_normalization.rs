@@ -66,7 +66,7 @@ pub fn group(c: &mut Call) -> Result<Vec<Val>> {
     let groups = c.extents(&[c.required(c.int("num_groups")?, "num_groups")?])?[0];
     let stash = stash_dtype(c)?;
     let shape = c.draft.shape(x).to_vec();
-    if groups == 0 || shape[1] % groups != 0 {
+    if groups == 0 || !shape[1].is_multiple_of(groups) {
         return Err(Diagnostic::new(Code::Shape, format!("{} channels in {groups} groups", shape[1])));
     }
     let mut apart = vec![shape[0], groups, shape[1] / groups];

@@ -20,13 +20,13 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     }
     let spatial = sx.len() - 2;
     let kernel = &sw[2..];
-    if let Some(declared) = c.ints("kernel_shape")? {
-        if declared.iter().map(|&k| k as usize).ne(kernel.iter().copied()) {
-            return Err(Diagnostic::new(
-                Code::Shape,
-                format!("kernel_shape {declared:?} is not that of the weight {sw:?}"),
-            ));
-        }
+    if let Some(declared) = c.ints("kernel_shape")?
+        && declared.iter().map(|&k| k as usize).ne(kernel.iter().copied())
+    {
+        return Err(Diagnostic::new(
+            Code::Shape,
+            format!("kernel_shape {declared:?} is not that of the weight {sw:?}"),
+        ));
     }
     let sizes = |name: &str| -> Result<Vec<usize>> {
         let list = c.ints(name)?.map_or(vec![1; spatial], <[i64]>::to_vec);

@@ -122,11 +122,11 @@ pub fn is_inf(c: &mut Call) -> Result<Vec<Val>> {
 pub fn dropout(c: &mut Call) -> Result<Vec<Val>> {
     c.ignore(&["ratio", "seed"]);
     let x = c.input(0)?;
-    if let Some(training) = c.optional_ints(2, "training_mode")? {
-        if training.iter().any(|&t| t != 0) {
-            return Err(Diagnostic::new(Code::Attribute, "Dropout in training mode is not handled")
-                .help("export the model for inference"));
-        }
+    if let Some(training) = c.optional_ints(2, "training_mode")?
+        && training.iter().any(|&t| t != 0)
+    {
+        return Err(Diagnostic::new(Code::Attribute, "Dropout in training mode is not handled")
+            .help("export the model for inference"));
     }
     let shape = c.draft.shape(x).to_vec();
     Ok(vec![x, c.draft.full(1.0, DType::Bool, &shape)?])

@@ -31,12 +31,11 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
             format!("indices {si:?} with batch_dims = {batch_dims} do not index {sd:?}"),
         ));
     }
-    if batch_dims == 0 {
-        if let Some(tuples) = c.draft.ints(indices) {
-            if let Some(walk) = Walk::find(&tuples, &si[..si.len() - 1], &sd[..depth]) {
-                return Ok(vec![walk.build(c.draft, data, &si[..si.len() - 1])?]);
-            }
-        }
+    if batch_dims == 0
+        && let Some(tuples) = c.draft.ints(indices)
+        && let Some(walk) = Walk::find(&tuples, &si[..si.len() - 1], &sd[..depth])
+    {
+        return Ok(vec![walk.build(c.draft, data, &si[..si.len() - 1])?]);
     }
     let legal = legal_tuples(c.draft, indices, &sd[batch_dims..batch_dims + depth])?;
     Ok(vec![c.draft.op(OpKind::GatherNd { batch_dims }, &[data, legal])?])

@@ -72,7 +72,8 @@ pub fn log_sum_exp(c: &mut Call) -> Result<Vec<Val>> {
     let exp = c.draft.map1(MapKind::Exp, shifted)?;
     let sum = c.draft.reduce(ReduceKind::Sum, exp, &axes, keep)?;
     let log = c.draft.map1(MapKind::Log, sum)?;
-    let max = c.draft.reshape(max, &c.draft.shape(log).to_vec())?;
+    let shape = c.draft.shape(log).to_vec();
+    let max = c.draft.reshape(max, &shape)?;
     Ok(vec![c.draft.map2(MapKind::Add, log, max)?])
 }
 

@@ -60,7 +60,7 @@ pub fn rotate(d: &mut Draft, x: Val, cos: Val, sin: Val, rotated: usize, interle
     let shape = d.shape(x).to_vec();
     let last = shape.len() - 1;
     let half = rotated / 2;
-    if rotated % 2 != 0 || rotated > shape[last] || d.shape(cos).last() != Some(&half) {
+    if !rotated.is_multiple_of(2) || rotated > shape[last] || d.shape(cos).last() != Some(&half) {
         return Err(Diagnostic::new(
             Code::Shape,
             format!("caches of {:?} do not turn {rotated} of {} elements", d.shape(cos), shape[last]),

@@ -1,6 +1,7 @@
 //! One case or more for each operator of the table: inputs, attributes, and what must come out.
 
 use std::collections::BTreeSet;
+use std::f64::consts::{E, LN_2, LN_10, SQRT_2};
 
 use kiln_frontend::ops;
 use kiln_machine::tensor::{DType, Tensor};
@@ -116,7 +117,7 @@ fn elementwise() -> Vec<Case> {
         unary("Elu", &[-1., 2.], &[-0.632120559, 2.]),
         compares("Equal", &[0., 1., 0.]),
         unary("Erf", &[0., 0.5, -2.], &[0., 0.520499878, -0.995322265]),
-        unary("Exp", &[0., 1.], &[1., 2.718281828]),
+        unary("Exp", &[0., 1.], &[1., E]),
         unary("Floor", &[-1.5, 0.2], &[-2., 0.]),
         unary("Gelu", &[-1., 0., 2.], &[-0.158655254, 0., 1.954499736]),
         unary("Gelu", &[-1., 2.], &[-0.158808009, 1.954597694]).text("approximate", "tanh"),
@@ -134,7 +135,7 @@ fn elementwise() -> Vec<Case> {
         unary("LeakyRelu", &[-2., 3.], &[-0.2, 3.]).float("alpha", 0.1),
         compares("Less", &[1., 0., 0.]),
         compares("LessOrEqual", &[1., 1., 0.]),
-        unary("Log", &[1., 10.], &[0., 2.302585093]),
+        unary("Log", &[1., 10.], &[0., LN_10]),
         floats("Max", &[1., 5.], &[3.], &[3., 5.]),
         floats("Mean", &[1., 5.], &[3.], &[2., 4.]),
         floats("Min", &[1., 5.], &[3.], &[1., 3.]),
@@ -158,9 +159,9 @@ fn elementwise() -> Vec<Case> {
         unary("Sigmoid", &[0., 1.], &[0.5, 0.731058579]),
         unary("Sign", &[-2., 0., 3.], &[-1., 0., 1.]),
         unary("Sin", &[0., 1.], &[0., 0.841470985]),
-        unary("Softplus", &[0., 1.], &[0.693147181, 1.313261688]),
+        unary("Softplus", &[0., 1.], &[LN_2, 1.313261688]),
         unary("Softsign", &[-1., 3.], &[-0.5, 0.75]),
-        unary("Sqrt", &[4., 2.], &[2., 1.414213562]),
+        unary("Sqrt", &[4., 2.], &[2., SQRT_2]),
         floats("Sub", &[1., 2.], &[10.], &[-9., -8.]),
         floats("Sum", &[1., 2.], &[10.], &[11., 12.]),
         unary("Swish", &[1., -1.], &[0.731058579, -0.268941421]),
