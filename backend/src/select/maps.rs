@@ -30,9 +30,10 @@ pub(super) fn engines(group: &tile::Group, op: &tile::Op) -> Engines {
         tile::Op::Cast { .. } => Engines::Either,
         tile::Op::Map { kind, dst, srcs } => {
             let numbers = srcs.iter().filter(|s| matches!(s, tile::Source::Number(_))).count();
-            let integers = op.reads().iter().any(|v| integer(v)) || integer(dst);
+            let from_integers = op.reads().iter().any(|v| integer(v));
+            let integers = from_integers || integer(dst);
             match kind {
-                _ if kind.arity() == 1 && integers => Engines::Vec,
+                _ if kind.arity() == 1 && from_integers => Engines::Vec,
                 MapKind::Identity | MapKind::Relu | MapKind::Square | MapKind::Neg => Engines::Either,
                 _ if kind.arity() == 1 => Engines::Act,
                 MapKind::Add | MapKind::Sub | MapKind::Mul if !integers && numbers == 0 => Engines::Either,
