@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::{Graph, Kind};
+use crate::grouping::egraph;
 use crate::grouping::group::{self, Binding};
 use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
 use crate::grouping::merge;
@@ -249,6 +250,10 @@ pub struct Lowered {
     pub groups: Vec<GroupReport>,
     /// Different problems solved.
     pub problems: usize,
+    /// No grouping made of the bodies tried takes fewer planned ticks.
+    pub lower_bound_ticks: u64,
+    /// E-nodes of the grouping's e-graph.
+    pub alternatives: usize,
 }
 
 impl From<kiln_ir::IrError> for LowerError {
@@ -257,18 +262,30 @@ impl From<kiln_ir::IrError> for LowerError {
     }
 }
 
-/// Groups, tiles and lowers the function `main` of `module` for `target` and adds the `tile.program` beside it.
+/// Groups, tiles and lowers the function `main` of `module` for `target`; the `tile.program` takes its place.
 ///
 /// # Errors
 /// [`LowerError`].
 pub fn lower(module: &mut Module, target: &Target) -> Result<Lowered, LowerError> {
+    lower_again(module, target, &BTreeMap::new())
+}
+
+/// As [`lower`], for a program some of whose groups turned out not to fit: each named group is tiled for a scratchpad
+/// that is an eighth smaller for each of its retries (at most 7). The grouping stays as it was.
+///
+/// # Errors
+/// [`LowerError`].
+pub fn lower_again(
+    module: &mut Module,
+    target: &Target,
+    retries: &BTreeMap<String, u32>,
+) -> Result<Lowered, LowerError> {
     let func = module.func("main")?;
     let graph = crate::axes::from_nn(&func);
     let kernel = Kernel::new(&graph)?;
     let machine = Machine::new(target);
     let mut memo = Memo::default();
     let mut program = tile::Program { name: "main".into(), drams: Vec::new(), groups: Vec::new() };
-    let mut lowered = Lowered::default();
     let readers = Readers::new(&kernel);
     let merged = match merge::merge(&kernel, &readers, &machine, &mut memo) {
         Ok(merged) => merged,
@@ -277,8 +294,21 @@ pub fn lower(module: &mut Module, target: &Target) -> Result<Lowered, LowerError
             return Err(LowerError::Invalid("an op without a schedule".into()));
         }
     };
-    for (index, body) in merge::in_order(&kernel, &merged.groups).iter().enumerate() {
-        let group = lower_group(&kernel, &readers, &body.ops, index, &machine, &mut memo)?;
+    let extracted = egraph::extract(&kernel, &merged);
+    let mut lowered = Lowered {
+        lower_bound_ticks: extracted.lower_bound,
+        alternatives: extracted.size.0,
+        ..Lowered::default()
+    };
+    for (index, body) in merge::in_order(&kernel, &extracted.groups).iter().enumerate() {
+        let group = match retries.get(&format!("g{index}")) {
+            None | Some(0) => lower_group(&kernel, &readers, &body.ops, index, &machine, &mut memo)?,
+            Some(&n) => {
+                let keep = 8 - u64::from(n.min(7));
+                let less = Machine { spm_bytes: machine.spm_bytes * keep / 8, ..machine.clone() };
+                lower_group(&kernel, &readers, &body.ops, index, &less, &mut Memo::default())?
+            }
+        };
         program.groups.push(group.code);
         lowered.groups.push(group.report);
     }

@@ -38,7 +38,7 @@ pub struct Machine {
     pub acc_bytes: u64,
     /// Alignment of a buffer in its partition.
     pub align_bytes: u64,
-    target: Target,
+    pub(crate) target: Target,
 }
 
 /// Time by engine and bytes moved.
