@@ -213,6 +213,7 @@ impl Op {
 }
 
 /// A node of a group's body.
+#[allow(clippy::large_enum_variant)] // nearly all nodes are ops
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stmt {
     /// A buffer comes to life; inside a loop a fresh instance each iteration, in a ring of at most `depth` slots.
