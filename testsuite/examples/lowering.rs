@@ -5,18 +5,18 @@ use kiln_machine::target::Target;
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let spec = args.next().unwrap();
+    let spec = args.next().expect("a folder in the ONNX layout");
     let mut parts = spec.split(',');
-    let mut target = Target::preset(parts.next().unwrap()).unwrap();
+    let mut target = Target::preset(parts.next().expect("a folder in the ONNX layout")).expect("a folder in the ONNX layout");
     for p in parts {
-        let (k, v) = p.split_once('=').unwrap();
-        target.set(k, v).unwrap();
+        let (k, v) = p.split_once('=').expect("a folder in the ONNX layout");
+        target.set(k, v).expect("a folder in the ONNX layout");
     }
     let print = std::env::var("PRINT").is_ok();
     let eval = std::env::var("NOEVAL").is_err();
     for dir in args {
         let dir = std::path::Path::new(&dir);
-        let name = dir.file_name().unwrap().to_string_lossy().to_string();
+        let name = dir.file_name().expect("a folder in the ONNX layout").to_string_lossy().to_string();
         let mut options = ImportOptions::default();
         let mut inputs = IndexMap::new();
         for i in 0.. {
@@ -24,14 +24,14 @@ fn main() {
             if !p.exists() {
                 break;
             }
-            let (n, t) = kiln_frontend::tensor_pb::read(&p).unwrap();
+            let (n, t) = kiln_frontend::tensor_pb::read(&p).expect("a folder in the ONNX layout");
             options.input_shapes.insert(n.clone(), t.shape.iter().map(|&d| d as _).collect());
             inputs.insert(n, t);
         }
         if let Ok(d) = std::env::var("DIMS") {
             for p in d.split(',') {
-                let (k, v) = p.split_once('=').unwrap();
-                options.dims.insert(k.into(), v.parse().unwrap());
+                let (k, v) = p.split_once('=').expect("a folder in the ONNX layout");
+                options.dims.insert(k.into(), v.parse().expect("a folder in the ONNX layout"));
             }
         }
         let t0 = std::time::Instant::now();
@@ -45,7 +45,7 @@ fn main() {
         let mut module = imported.module;
         let files = kiln_ir::eval::Files::of(&module, imported.files.iter().map(|f| f.bytes.clone()).collect());
         let t1 = std::time::Instant::now();
-        let func = module.func("main").unwrap();
+        let func = module.func("main").expect("a folder in the ONNX layout");
         match kiln_passes::lower::lower(&mut module, &target) {
             Ok(l) => {
                 let t2 = t1.elapsed();
@@ -67,12 +67,12 @@ fn main() {
                     let t = &inputs[&port.name];
                     let want = func.ty(v).dtype;
                     let data = match (t.dtype, want) {
-                        (kiln_ir::DType::I64, kiln_ir::DType::I32) => t.data.chunks_exact(8).flat_map(|c| (i64::from_le_bytes(c.try_into().unwrap()) as i32).to_le_bytes()).collect::<Vec<u8>>().into(),
+                        (kiln_ir::DType::I64, kiln_ir::DType::I32) => t.data.chunks_exact(8).flat_map(|c| (i64::from_le_bytes(c.try_into().expect("a folder in the ONNX layout")) as i32).to_le_bytes()).collect::<Vec<u8>>().into(),
                         _ => t.data.clone(),
                     };
                     device.insert(port.name.clone(), kiln_ir::Tensor { dtype: want, shape: t.shape.clone(), data });
                 }
-                let program = module.program("main").unwrap();
+                let program = module.program("main").expect("a folder in the ONNX layout");
                 let list: Vec<_> = device.values().cloned().collect();
                 let reference = kiln_ir::eval::nn::eval(&func, &list, &files);
                 match kiln_ir::eval::tile::run(&module, &program, &files, &device) {
@@ -82,10 +82,10 @@ fn main() {
                             let got = &out[&port.name];
                             let f = |t: &kiln_ir::Tensor| -> Vec<f64> {
                                 match t.dtype {
-                                    kiln_ir::DType::F32 => t.data.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().unwrap()) as f64).collect(),
-                                    kiln_ir::DType::F16 => t.data.chunks_exact(2).map(|c| half::f16::from_le_bytes(c.try_into().unwrap()).to_f64()).collect(),
-                                    kiln_ir::DType::I32 => t.data.chunks_exact(4).map(|c| i32::from_le_bytes(c.try_into().unwrap()) as f64).collect(),
-                                    kiln_ir::DType::I64 => t.data.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().unwrap()) as f64).collect(),
+                                    kiln_ir::DType::F32 => t.data.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("a folder in the ONNX layout")) as f64).collect(),
+                                    kiln_ir::DType::F16 => t.data.chunks_exact(2).map(|c| half::f16::from_le_bytes(c.try_into().expect("a folder in the ONNX layout")).to_f64()).collect(),
+                                    kiln_ir::DType::I32 => t.data.chunks_exact(4).map(|c| i32::from_le_bytes(c.try_into().expect("a folder in the ONNX layout")) as f64).collect(),
+                                    kiln_ir::DType::I64 => t.data.chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().expect("a folder in the ONNX layout")) as f64).collect(),
                                     _ => t.data.iter().map(|&b| b as f64).collect(),
                                 }
                             };
