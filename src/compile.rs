@@ -242,6 +242,7 @@ fn compile_for(options: &CompileOptions, planning: &Target, stages: &mut Stages)
     let folds = Folds { files: &files };
     let (program, emitted) =
         stages.run("emit", || Ok(kiln_backend::emit_with_report(&module, target, &folds)?))?;
+    stages.run("check", || Ok(kiln_backend::check::check(&program, target)?))?;
     let is_host = |segment: &&Segment| matches!(segment, Segment::Host(_));
     let host_segments = program.segments.iter().filter(is_host).count();
     if options.device_only && host_segments > 0 {

@@ -1,6 +1,6 @@
 //! What can go wrong between a model file and its outputs, and which exit code says so.
 
-use kiln_backend::BackendError;
+use kiln_backend::{BackendError, check::CheckError};
 use kiln_frontend::{Diagnostic, Diagnostics};
 use kiln_ir::IrError;
 use kiln_machine::{asm::AsmErrors, program::ProgramError, target::TargetError};
@@ -50,6 +50,8 @@ pub enum Error {
     Lower(#[from] LowerError),
     #[error(transparent)]
     Backend(#[from] BackendError),
+    #[error("the emitted program is wrong: {0}")]
+    Emitted(#[from] CheckError),
     #[error(transparent)]
     Ir(#[from] IrError),
     #[error(transparent)]
@@ -84,6 +86,7 @@ impl Error {
             | Error::Lower(_)
             | Error::Backend(_)
             | Error::Ir(_)
+            | Error::Emitted(_)
             | Error::FasterThanBound { .. } => exit::INTERNAL,
             _ => exit::INPUT,
         }
@@ -138,6 +141,7 @@ impl miette::Diagnostic for Error {
             Error::Backend(e) => e.code(),
             Error::Passes(e) => e.code(),
             Error::Ir(e) => e.code(),
+            Error::Emitted(_) => "backend::check",
             Error::FasterThanBound { .. } => "kiln::faster_than_bound",
             _ => return self.inner().and_then(miette::Diagnostic::code),
         };
@@ -155,6 +159,7 @@ impl miette::Diagnostic for Error {
                 "a target with more spm_bytes or acc_bytes, or smaller dimensions, would do".to_string()
             }
             Error::Lower(LowerError::NoSchedule { .. } | LowerError::Invalid(_))
+            | Error::Emitted(_)
             | Error::FasterThanBound { .. } => {
                 "this is a fault of kiln, not of the model; please report it with the command and the model"
                     .to_string()

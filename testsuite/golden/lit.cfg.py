@@ -16,6 +16,7 @@ for name in ("KILN_BLESS", "HOME", "TMPDIR"):
 # Messages must not depend on the terminal.
 config.environment["NO_COLOR"] = "1"
 config.environment["COLUMNS"] = "100"
+config.environment["LC_ALL"] = "C.UTF-8"
 config.substitutions.append(("%models", os.path.join(config.test_source_root, "..", "models")))
 # Small models right and wrong (testsuite/src/faulty.rs). Go there by `cd`, so that messages hold no absolute path.
 config.substitutions.append(("%faulty", os.environ["KILN_TEST_FAULTY"]))

@@ -27,8 +27,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// The part before the unit tests, which by convention end a file.
+    /// The part before the unit tests, which by convention end a file or are in `tests.rs`.
     pub fn product(&self) -> &str {
+        if self.file_name() == "tests.rs" {
+            return "";
+        }
         self.text.split("#[cfg(test)]\nmod ").next().unwrap_or(&self.text)
     }
 

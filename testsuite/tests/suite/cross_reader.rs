@@ -6,7 +6,8 @@ use kiln_machine::random::Rng;
 use kiln_testsuite::{faulty, models};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, Message as _, ModelProto, NodeProto, SparseTensorProto,
-    StringStringEntryProto, TensorProto, TypeProto, attribute_proto::AttributeType, tensor_proto::DataLocation,
+    StringStringEntryProto, TensorProto, TypeProto, attribute_proto::AttributeType,
+    tensor_proto::DataLocation,
 };
 use prost::Message as _;
 use protobuf::{EnumOrUnknown, MessageField};
@@ -75,16 +76,47 @@ impl Writer {
     fn attribute(&mut self, depth: u64) -> AttributeProto {
         let mut attribute = AttributeProto { name: self.text(), ..Default::default() };
         let kind = match self.0.below(if depth < 2 { 10 } else { 8 }) {
-            0 => { attribute.f = self.float(); AttributeType::FLOAT }
-            1 => { attribute.i = self.0.next_u64() as i64; AttributeType::INT }
-            2 => { attribute.s = self.bytes(); AttributeType::STRING }
-            3 => { attribute.t = MessageField::some(self.tensor()); AttributeType::TENSOR }
-            4 => { attribute.floats = self.several(|w| w.float()); AttributeType::FLOATS }
-            5 => { attribute.ints = self.several(|w| w.0.edgy(64) as i64); AttributeType::INTS }
-            6 => { attribute.strings = self.several(|w| w.bytes()); AttributeType::STRINGS }
-            7 => { attribute.tp = MessageField::some(TypeProto { denotation: self.text(), ..Default::default() }); AttributeType::TYPE_PROTO }
-            8 => { attribute.g = MessageField::some(self.graph(depth + 1)); AttributeType::GRAPH }
-            _ => { attribute.graphs = vec![self.graph(depth + 1)]; AttributeType::GRAPHS }
+            0 => {
+                attribute.f = self.float();
+                AttributeType::FLOAT
+            }
+            1 => {
+                attribute.i = self.0.next_u64() as i64;
+                AttributeType::INT
+            }
+            2 => {
+                attribute.s = self.bytes();
+                AttributeType::STRING
+            }
+            3 => {
+                attribute.t = MessageField::some(self.tensor());
+                AttributeType::TENSOR
+            }
+            4 => {
+                attribute.floats = self.several(|w| w.float());
+                AttributeType::FLOATS
+            }
+            5 => {
+                attribute.ints = self.several(|w| w.0.edgy(64) as i64);
+                AttributeType::INTS
+            }
+            6 => {
+                attribute.strings = self.several(|w| w.bytes());
+                AttributeType::STRINGS
+            }
+            7 => {
+                attribute.tp =
+                    MessageField::some(TypeProto { denotation: self.text(), ..Default::default() });
+                AttributeType::TYPE_PROTO
+            }
+            8 => {
+                attribute.g = MessageField::some(self.graph(depth + 1));
+                AttributeType::GRAPH
+            }
+            _ => {
+                attribute.graphs = vec![self.graph(depth + 1)];
+                AttributeType::GRAPHS
+            }
         };
         attribute.type_ = EnumOrUnknown::new(kind);
         attribute

@@ -65,8 +65,8 @@ fn eval_tile(module: &Module, files: &[SourceFile], inputs: &Tensors, wanted: &T
             narrowed.insert(port.name.clone(), cast(&inputs[&port.name], dram.ty.dtype));
         }
     }
-    let results =
-        eval::tile::run(module, &program, &Folds { files }.contents(module), &narrowed).expect("tile evaluates");
+    let results = eval::tile::run(module, &program, &Folds { files }.contents(module), &narrowed)
+        .expect("tile evaluates");
     results.iter().map(|(name, tensor)| (name.clone(), widened(name, tensor, wanted))).collect()
 }
 
@@ -81,7 +81,8 @@ fn check(folder: &Path) {
     let input_shapes: IndexMap<String, Vec<usize>> =
         inputs.iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect();
     let options = ImportOptions { input_shapes: input_shapes.clone(), ..ImportOptions::default() };
-    let Imported { mut module, files, outputs, .. } = kiln_frontend::import(&path, &options).expect("imports");
+    let Imported { mut module, files, outputs, .. } =
+        kiln_frontend::import(&path, &options).expect("imports");
     let names: Vec<String> = outputs.into_iter().map(|(name, _)| name).collect();
     let wanted = from_data_set(&data, "output", &names).expect("outputs");
 

@@ -41,8 +41,12 @@ fn crates_import_only_what_their_layer_allows() {
             for name in table.keys() {
                 let ours = PACKAGES.iter().any(|(ours, _)| ours == name);
                 // the backend's own tests run what it emits
-                let tested = (*package, section, name.as_str()) == ("kiln-backend", "dev-dependencies", "kiln-runtime");
-                if (ours || RESTRICTED.contains(&name.as_str())) && !allowed.contains(&name.as_str()) && !tested {
+                let tested = (*package, section, name.as_str())
+                    == ("kiln-backend", "dev-dependencies", "kiln-runtime");
+                if (ours || RESTRICTED.contains(&name.as_str()))
+                    && !allowed.contains(&name.as_str())
+                    && !tested
+                {
                     offenders.push(format!("{package} names {name} in [{section}]"));
                 }
             }
@@ -55,7 +59,8 @@ fn crates_import_only_what_their_layer_allows() {
 const UNSAFE_FILES: &[&str] = &["ir/src/eval/fma.rs", "backend/machine/src/map.rs"];
 
 fn may_be_unsafe(path: &str) -> bool {
-    UNSAFE_FILES.contains(&path) || ["ir/src/ffi", "runtime/src/kernels"].iter().any(|folder| path.starts_with(folder))
+    UNSAFE_FILES.contains(&path)
+        || ["ir/src/ffi", "runtime/src/kernels"].iter().any(|folder| path.starts_with(folder))
 }
 
 #[test]
@@ -134,4 +139,58 @@ fn exceptions_are_still_needed() {
         listed.filter(|path| !paths.contains(*path)).map(String::from).collect(),
         "exceptions for files that are gone",
     );
+}
+
+/// A block "```rust PATH" of a tutorial quotes that file: what it says must stand there, word for word.
+#[test]
+fn tutorials_quote_the_sources() {
+    let mut pages = Vec::new();
+    sources::files(&repository().join("docs/tutorials"), "md", &mut pages).expect("the tutorials");
+    pages.sort();
+    let mut offenders = Vec::new();
+    let mut quotations = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        for block in text.split("\n```rust ").skip(1) {
+            let (path, rest) = block.split_once('\n').expect("a path, then the quotation");
+            let quotation = rest.split("\n```").next().expect("an end");
+            quotations += 1;
+            let source = fs::read_to_string(repository().join(path)).unwrap_or_default();
+            if !source.contains(quotation) {
+                let first = quotation.lines().next().unwrap_or("").trim();
+                offenders
+                    .push(format!("{}: {path} does not hold the quotation of `{first}`", page.display()));
+            }
+        }
+    }
+    none(offenders, "tutorials that quote what is not there");
+    assert!(quotations > 0, "no quotation was found: the check has lost its object");
+}
+
+/// The names in the `…Op<"name", …>` of a dialect's definition.
+fn op_names(file: &str) -> Vec<String> {
+    let text = fs::read_to_string(repository().join("ir/dialects").join(file)).expect("a dialect");
+    text.split("Op<\"").skip(1).filter_map(|rest| rest.split('"').next().map(String::from)).collect()
+}
+
+#[test]
+fn every_op_has_a_golden() {
+    let mut goldens = Vec::new();
+    sources::files(&repository().join("testsuite/golden/ir"), "mlir", &mut goldens).expect("the goldens");
+    let text: String = goldens.iter().map(|path| fs::read_to_string(path).expect("a golden")).collect();
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for (dialect, file) in [("nn", "Nn.td"), ("tile", "Tile.td")] {
+        for name in op_names(file) {
+            count += 1;
+            let op = format!("{dialect}.{name}");
+            let used =
+                |at: usize| !text[at + op.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            if !text.match_indices(&op).any(|(at, _)| used(at)) {
+                missing.push(op);
+            }
+        }
+    }
+    assert!(count > 30, "only {count} ops were found: the check has lost its object");
+    none(missing, "ops without a golden in testsuite/golden/ir");
 }
