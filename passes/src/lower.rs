@@ -148,10 +148,10 @@ impl Readers {
                 in_dram.insert(*data);
             }
             for source in &op.ins {
-                if let Source::Value(v) = source {
-                    if ops[*v].last() != Some(&o) {
-                        ops[*v].push(o);
-                    }
+                if let Source::Value(v) = source
+                    && ops[*v].last() != Some(&o)
+                {
+                    ops[*v].push(o);
                 }
             }
         }

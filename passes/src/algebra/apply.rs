@@ -335,7 +335,8 @@ impl Build<'_> {
                     let number = matches!(a, Pat::Number(_));
                     children.push(if number { None } else { Some(self.side(right, a, rule, m, like)?) });
                 }
-                let beside = children.iter().flatten().map(|c| self.egraph[*c].data.dtype).last().or(like);
+                let beside =
+                    children.iter().flatten().map(|c| self.egraph[*c].data.dtype).next_back().or(like);
                 let root = self.egraph[m.class].data.dtype;
                 let children: Option<Vec<Id>> = args
                     .iter()

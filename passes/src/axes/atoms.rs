@@ -128,7 +128,7 @@ impl Atoms {
             Some((&x, &y)) => {
                 let (large, small) =
                     if self.extent(x) > self.extent(y) { (x, self.extent(y)) } else { (y, self.extent(x)) };
-                if small == 0 || self.extent(large) % small != 0 {
+                if small == 0 || !self.extent(large).is_multiple_of(small) {
                     return Err(Clash::Structure);
                 }
                 Ok(Some((large, small)))
@@ -140,7 +140,7 @@ impl Atoms {
     fn split(&mut self, atom: Atom, inner: u64) -> Result<(), Clash> {
         let (members, links) = self.linked(atom);
         for &m in &members {
-            if self.locked[m as usize] || self.extent(m) % inner != 0 {
+            if self.locked[m as usize] || !self.extent(m).is_multiple_of(inner) {
                 return Err(Clash::Structure);
             }
         }

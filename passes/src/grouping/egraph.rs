@@ -107,10 +107,10 @@ pub fn extract(kernel: &Kernel, merged: &Merged) -> Extracted {
         let mut reads = BTreeSet::new();
         for &o in &body.ops {
             for source in &kernel.ops[o].ins {
-                if let Source::Value(v) = source {
-                    if !inside(*v) {
-                        reads.insert(*v);
-                    }
+                if let Source::Value(v) = source
+                    && !inside(*v)
+                {
+                    reads.insert(*v);
                 }
             }
         }

@@ -111,7 +111,7 @@ impl Maker<'_, '_> {
         !stored.contains(&v)
             && ops.iter().all(|&o| {
                 let op = &self.k.ops[o];
-                let reads = op.ins.iter().any(|s| *s == Source::Value(v));
+                let reads = op.ins.contains(&Source::Value(v));
                 !reads || matches!(op.work, Work::Map(_) | Work::Cast | Work::Reduce(..))
             })
     }
@@ -226,11 +226,11 @@ impl Maker<'_, '_> {
             }
         }
         for &v in &self.k.ops[index].outs {
-            if stored.contains(&v) || self.k.values[v].is_stored {
-                if let (Some(&t), Some(home)) = (self.of_value.get(&v), self.k.values[v].home.clone()) {
-                    let dtype = self.k.arrays[home.array].dtype;
-                    self.tensors[t].store = Some((home, dtype));
-                }
+            if (stored.contains(&v) || self.k.values[v].is_stored)
+                && let (Some(&t), Some(home)) = (self.of_value.get(&v), self.k.values[v].home.clone())
+            {
+                let dtype = self.k.arrays[home.array].dtype;
+                self.tensors[t].store = Some((home, dtype));
             }
         }
     }

@@ -416,10 +416,10 @@ impl Maker<'_> {
     fn source(&self, node: NodeId) -> Source {
         let node = self.through_broadcast(node);
         let n = self.k.graph.node(node);
-        if let Kind::Const { id, .. } = &n.kind {
-            if let Some(scalar) = splat(n.dtype, self.k.graph.const_bytes(*id)) {
-                return Source::Scalar(scalar);
-            }
+        if let Kind::Const { id, .. } = &n.kind
+            && let Some(scalar) = splat(n.dtype, self.k.graph.const_bytes(*id))
+        {
+            return Source::Scalar(scalar);
         }
         Source::Value(node.0 as usize)
     }
@@ -563,10 +563,10 @@ impl Maker<'_> {
             // Read through wherever it is an operand; as storage it repeats.
             source = self.through_broadcast(node.operands[0]).0 as usize;
         }
-        if let Kind::Relayout { from, .. } = &node.kind {
-            if !self.is_row_major(source, from) {
-                source = self.copy_to_layout(source, from, &node.origins);
-            }
+        if let Kind::Relayout { from, .. } = &node.kind
+            && !self.is_row_major(source, from)
+        {
+            source = self.copy_to_layout(source, from, &node.origins);
         }
         self.store(source);
         let mut home = self.home(source);

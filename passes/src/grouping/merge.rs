@@ -190,11 +190,11 @@ impl Merger<'_, '_> {
         for other in near {
             let Some(ops) = self.candidate(group, other) else { continue };
             let Some(apart) = self.groups[other].as_ref().map(|b| b.ticks + body.ticks) else { continue };
-            if let Ok(ticks) = self.cost(&ops) {
-                if ticks < apart {
-                    let pair = (group.min(other), group.max(other));
-                    self.queue.push((apart - ticks, std::cmp::Reverse(pair)));
-                }
+            if let Ok(ticks) = self.cost(&ops)
+                && ticks < apart
+            {
+                let pair = (group.min(other), group.max(other));
+                self.queue.push((apart - ticks, std::cmp::Reverse(pair)));
             }
         }
     }

@@ -127,7 +127,7 @@ impl Walk<'_> {
                     if *accumulates && before / tile > 1 {
                         self.steps += self.steps - at;
                     }
-                    if before % tile != 0 {
+                    if !before.is_multiple_of(tile) {
                         self.now[*axis] = before % tile;
                         total.add(&self.time(body), 1);
                     }

@@ -70,10 +70,10 @@ pub fn solve(problem: &Problem, machine: &Machine, effort: Effort) -> Result<Sol
     let mut nearest: Option<(u64, usize)> = None;
     for search in &mut searches {
         search.sweep(effort.sweep);
-        if let Some((missing, tensor)) = search.nearest {
-            if nearest.is_none_or(|n| missing < n.0) {
-                nearest = Some((missing, search.a.stands_for[tensor]));
-            }
+        if let Some((missing, tensor)) = search.nearest
+            && nearest.is_none_or(|n| missing < n.0)
+        {
+            nearest = Some((missing, search.a.stands_for[tensor]));
         }
     }
     searches.retain(|s| s.best.is_some());
@@ -277,12 +277,12 @@ impl<'a> Search<'a> {
             for &level in levels.iter().take(if is_fine { usize::MAX } else { 1 }) {
                 let mut held = base.clone();
                 held.hold[t] = level;
-                if let Some(cost) = self.evaluate(&held) {
-                    if cost < least {
-                        least = cost;
-                        base = held;
-                        break;
-                    }
+                if let Some(cost) = self.evaluate(&held)
+                    && cost < least
+                {
+                    least = cost;
+                    base = held;
+                    break;
                 }
             }
         }
