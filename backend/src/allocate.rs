@@ -12,8 +12,8 @@ use crate::error::BackendError;
 use crate::lir::{BlockId, Item, Lir, ROOT, Storage};
 use crate::placement::{Ring, Slot};
 
-/// Slots start at multiples of this many bytes of a partition.
-const ALIGN_BYTES: u64 = 32;
+/// Slots start at multiples of so many bytes of a partition: a memory word, or an element when memory is short.
+const ALIGNMENTS_BYTES: [u64; 2] = [32, 4];
 
 /// Capacities in bytes of one partition, and the number of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +67,13 @@ pub fn allocate(lir: &Lir, capacity: Capacity) -> Result<(Vec<Slot>, Vec<Packing
             if members.is_empty() {
                 continue;
             }
+            let mut attempt = |align| {
+                let partitions = capacity.partitions;
+                pack_group(lir, partitions, group, space, (limit, align), &members, &lifetimes, &mut slots)
+            };
+            let [wide, narrow] = ALIGNMENTS_BYTES;
             let packing =
-                pack_group(lir, capacity.partitions, group, space, limit, &members, &lifetimes, &mut slots)
-                    .map_err(|missing| BackendError::DoesNotFit {
+                attempt(wide).or_else(|_| attempt(narrow)).map_err(|missing| BackendError::DoesNotFit {
                     group: info.name.clone(),
                     space,
                     missing_bytes: missing * u64::from(capacity.partitions),
@@ -87,7 +91,7 @@ fn pack_group(
     partitions: u32,
     group: usize,
     space: Space,
-    limit: u64,
+    (limit, align): (u64, u64),
     members: &[usize],
     lifetimes: &[(usize, usize)],
     slots: &mut [Option<Slot>],
@@ -101,7 +105,7 @@ fn pack_group(
         })
         .collect();
     let wanted: u32 = depths.values().sum();
-    let mut units = units(lir, partitions, &depths, lifetimes);
+    let mut units = units(lir, (partitions, align), &depths, lifetimes);
     let mut shares_memory = false;
     let mut bases = pack(&units, false);
     loop {
@@ -118,15 +122,14 @@ fn pack_group(
             for (b, _) in &largest.members {
                 depths.insert(*b, largest.depth - 1);
             }
-            units = self::units(lir, partitions, &depths, lifetimes);
+            units = self::units(lir, (partitions, align), &depths, lifetimes);
         }
         bases = pack(&units, shares_memory);
     }
     let peak_bytes = peak(&units, &bases);
     for (unit, base) in units.iter().zip(&bases) {
         // groups take turns at the two ends of the memory, so that one can start while the last one still runs
-        let base =
-            if group % 2 == 0 { *base } else { (limit - base - unit.bytes()) / ALIGN_BYTES * ALIGN_BYTES };
+        let base = if group % 2 == 0 { *base } else { (limit - base - unit.bytes()) / align * align };
         let ring = (unit.depth > 1).then_some(Ring {
             block: unit.block,
             space_is_acc: space == Space::Acc,
@@ -150,7 +153,7 @@ fn pack_group(
 
 fn units(
     lir: &Lir,
-    partitions: u32,
+    (partitions, align): (u32, u64),
     depths: &BTreeMap<usize, u32>,
     lifetimes: &[(usize, usize)],
 ) -> Vec<Unit> {
@@ -158,7 +161,7 @@ fn units(
     let mut units = Vec::new();
     for (b, depth) in depths {
         let buffer = &lir.buffers[*b];
-        let bytes = buffer.slot_bytes(partitions).next_multiple_of(ALIGN_BYTES);
+        let bytes = buffer.slot_bytes(partitions).next_multiple_of(align);
         if *depth == 1 {
             units.push(Unit {
                 members: vec![(*b, 0)],

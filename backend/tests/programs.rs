@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use indexmap::IndexMap;
 use kiln_backend::{EmitReport, FoldEvaluator, emit_with_report};
-use kiln_ir::nn::{MapKind, Port};
+use kiln_ir::eval::{self, Files};
+use kiln_ir::nn::{MapKind, Port, ReduceKind};
 use kiln_ir::tile::{
-    Access, BufId, BufType, Dram, DramId, DramKind, Group, IvId, Op, Program, Source, Space, Stmt, View,
+    Access, Affine, BufId, BufType, Dram, DramId, DramKind, Group, IvId, Op, Program, Source, Space, Stmt,
+    View,
 };
 use kiln_ir::{Context, DType, Module, Origin, Tensor, TensorType};
 use kiln_machine::target::Target;
@@ -76,6 +78,8 @@ fn run(
     module.put_program(program).expect("a valid program");
     let (emitted, report) = emit_with_report(&module, target, &NoFolds).expect("emitted");
     let inputs = inputs.iter().map(|(n, t)| ((*n).to_owned(), (*t).clone())).collect();
+    let checked = kiln_backend::check::check(&emitted, target).unwrap_or_else(|e| panic!("{e}"));
+    assert!(checked.races_complete);
     let mut simulator = Simulator::new(&emitted, target, Options::default()).expect("loaded");
     let (outputs, timing) = simulator.run(&inputs).unwrap_or_else(|e| panic!("{e:?}"));
     (outputs, timing, report)
@@ -184,13 +188,158 @@ fn a_tiled_matmul_is_exact_with_either_stationary_load() {
             let (a, w) = (numbers(&[m, k], 1), numbers(&[k, n], 2));
             let (outputs, timing, report) = run(&program, &target, &[("a", &a), ("w", &w)]);
             let (a, w, c) = (floats(&a), floats(&w), floats(&outputs["c"]));
-            for i in 0..m {
-                for j in 0..n {
-                    let want: f32 = 2.0 * (0..k).map(|l| a[i * k + l] * w[l * n + j]).sum::<f32>();
+            for i in (0..m).step_by(3) {
+                for j in (0..n).step_by(7) {
+                    let row = &a[i * k..(i + 1) * k];
+                    let want = 2.0 * row.iter().enumerate().map(|(l, x)| x * w[l * n + j]).sum::<f32>();
                     assert_eq!(c[i * n + j], want, "{counts:?} {tiles:?} at {i},{j}");
                 }
             }
-            eprintln!("{} {counts:?} {tiles:?}: {} cycles, {report:?}", target.name, timing.cycles);
+            assert!(timing.cycles > 0 && report.semaphores > 0);
+        }
+    }
+}
+
+/// y[r, c] = softmax of the causal part of row idx[r] of x; rows in tiles on partitions, the last one short.
+fn gathered_softmax(rows: usize, cols: usize, tile: usize) -> Program {
+    let (count, rest) = (rows / tile, rows % tile);
+    let mut bufs = Vec::new();
+    let mut body = Vec::new();
+    let mut part = |height: usize, first: usize, iv: Option<u32>| {
+        let full = [height, cols];
+        let column = [height, 1];
+        let base = bufs.len() as u32;
+        bufs.push(BufType { dtype: DType::I32, ..buf(&column, Space::Spm, 0) });
+        for shape in [full, full, column, full, full, column] {
+            bufs.push(buf(&shape, Space::Spm, 0));
+        }
+        let v = |i: u32| whole(base + i, if matches!(i, 0 | 3 | 6) { &column } else { &full });
+        let steps = |by: i64| iv.map(|i| vec![(i, by)]).unwrap_or_default();
+        let map = |kind, dst, srcs: Vec<Source>| op("map", Op::Map { kind, dst, srcs });
+        let (x, masked, high, shifted, e, sum) = (1, 2, 3, 4, 5, 6);
+        let table = at(0, &[0, 1], &[]);
+        let form = Affine {
+            base: first as i64,
+            axes: vec![1, -1],
+            ivs: steps(tile as i64).into_iter().map(|(i, c)| (IvId(i), c)).collect(),
+        };
+        let mut ops: Vec<Stmt> = (0..7).map(|i| Stmt::Alloc { buf: BufId(base + i), depth: 2 }).collect();
+        ops.extend([
+            op(
+                "ids",
+                Op::Load { dram: DramId(1), at: at(first as i64, &[1, 0], &steps(tile as i64)), dst: v(0) },
+            ),
+            op(
+                "gather",
+                Op::Gather {
+                    dram: DramId(0),
+                    at: table,
+                    idx: v(0),
+                    row_stride: cols as i64,
+                    rows: 50,
+                    dst: v(x),
+                },
+            ),
+            op("mask", Op::Mask { dst: v(masked), src: v(x), form, fill: f64::NEG_INFINITY }),
+            op("max", Op::Reduce { kind: ReduceKind::Max, dst: v(high), src: v(masked), accumulate: false }),
+            map(MapKind::Sub, v(shifted), vec![Source::View(v(masked)), Source::View(v(high))]),
+            map(MapKind::Exp, v(e), vec![Source::View(v(shifted))]),
+            op("sum", Op::Reduce { kind: ReduceKind::Sum, dst: v(sum), src: v(e), accumulate: false }),
+            map(MapKind::Div, v(x), vec![Source::View(v(e)), Source::View(v(sum))]),
+            op(
+                "store",
+                Op::Store {
+                    src: v(x),
+                    dram: DramId(2),
+                    at: at((first * cols) as i64, &[cols as i64, 1], &steps((tile * cols) as i64)),
+                },
+            ),
+        ]);
+        ops
+    };
+    if count > 0 {
+        let ops = part(tile, 0, Some(0));
+        body.push(Stmt::For { iv: IvId(0), trip: count, body: ops });
+    }
+    if rest > 0 {
+        body.extend(part(rest, count * tile, None));
+    }
+    let mut ids = dram("ids", DramKind::Input(port("ids")), &[rows]);
+    ids.ty.dtype = DType::I32;
+    Program {
+        name: "main".into(),
+        drams: vec![
+            dram("x", DramKind::Input(port("x")), &[50, cols]),
+            ids,
+            dram("y", DramKind::Output(port("y")), &[rows, cols]),
+        ],
+        groups: vec![Group { name: "g0".into(), bufs, body }],
+    }
+}
+
+#[test]
+fn gather_mask_and_softmax_agree_with_the_evaluator() {
+    let mut target = Target::preset("edge").expect("a preset");
+    for spm in ["2M", "128K"] {
+        target.set("spm_bytes", spm).expect("legal");
+        let (rows, cols) = (150, 90);
+        let program = gathered_softmax(rows, cols, 40);
+        let x = numbers(&[50, cols], 3);
+        let data: Vec<u8> = (0..rows as i32).flat_map(|i| (i * 7 % 50).to_le_bytes()).collect();
+        let ids = Tensor { dtype: DType::I32, shape: vec![rows], data: data.into() };
+        let (outputs, _, report) = run(&program, &target, &[("x", &x), ("ids", &ids)]);
+        let context = Context::new();
+        let inputs = IndexMap::from([("x".to_owned(), x), ("ids".to_owned(), ids)]);
+        let want =
+            eval::tile::run(&Module::new(&context), &program, &Files::default(), &inputs).expect("evaluated");
+        for (i, (got, want)) in floats(&outputs["y"]).iter().zip(floats(&want["y"])).enumerate() {
+            assert!((got - want).abs() < 1e-6, "element {i}: {got}, not {want}");
+        }
+        let dropped: u32 = report.packings.iter().map(|p| p.slots_dropped).sum();
+        assert_eq!(dropped > 0, spm == "128K", "{:?}", report.packings);
+    }
+}
+
+/// Each file holds a tile program and, after `// EXPECT`, the streams it becomes on `edge`. `KILN_BLESS=1` writes them.
+#[test]
+fn golden_programs_become_their_streams() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../testsuite/golden/backend");
+    let target = Target::preset("edge").expect("a preset");
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).expect("the goldens").flatten().map(|e| e.path()).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == "mlir"));
+    files.sort();
+    assert!(!files.is_empty());
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("a golden");
+        let (source, want) = text.split_once("// EXPECT\n").unwrap_or((&text, ""));
+        let context = Context::new();
+        let module = Module::parse(&context, source).expect("a module");
+        let (program, _) = emit_with_report(&module, &target, &NoFolds).expect("emitted");
+        kiln_backend::check::check(&program, &target).expect("a sound program");
+        let mut got = String::new();
+        for segment in &program.segments {
+            let kiln_machine::program::Segment::Device(device) = segment else { continue };
+            for (engine, stream) in &device.streams {
+                got += &format!("// {engine}:\n");
+                let mut pc = 0;
+                while pc < stream.words.len() {
+                    let (inst, words) =
+                        kiln_machine::isa::Inst::decode(&stream.words[pc..]).expect("an instruction");
+                    got += &format!("//   {pc}: {inst}\n");
+                    pc += words;
+                }
+            }
+        }
+        if std::env::var_os("KILN_BLESS").is_some() {
+            std::fs::write(&path, format!("{source}// EXPECT\n{got}")).expect("written");
+        } else {
+            assert_eq!(
+                got,
+                want,
+                "{}: bless with KILN_BLESS=1 cargo test -p kiln-backend golden",
+                path.display()
+            );
         }
     }
 }

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn interleaved_columns_do_not_meet() {
-        let columns = |first| Patch::new(0, 4, first * 4, 4, [1, 8, 2], [0, 4, 1]);
+        let columns = |first: i64| Patch::new(0, 4, first * 4, 4, [1, 8, 2], [0, 4, 1]);
         assert!(columns(0).meets(&columns(0)) && columns(0).meets(&columns(1)));
         assert!(!columns(0).meets(&columns(2)));
         let elsewhere = Patch::new(4, 8, 0, 4, [1, 8, 2], [0, 4, 1]);
