@@ -6,6 +6,8 @@ use kiln_ir::pass::{OptionInfo, Pass, PassError, PassInfo};
 use crate::algebra::{self, Weights};
 use crate::conv_to_contract::conv_to_contract;
 use crate::fold_constants::fold_constants;
+use crate::lower::lower;
+use kiln_machine::target::Target;
 
 /// All passes, in the order of the default pipeline. Names are verbs; pass `fold-constants` lives in
 /// `fold_constants.rs` and its golden is `testsuite/golden/passes/fold-constants.mlir`.
@@ -35,6 +37,15 @@ const PASSES: &[PassInfo] = &[
             OptionInfo { name: "weights", description: "`rewritten` where it saves work, or `by-reference`", default: "rewritten" },
         ],
         create: || Box::new(Algebra(algebra::Options::default())),
+    },
+    PassInfo {
+        name: "group-and-tile",
+        description: "Merge ops into groups, tile each for a target, and write them as a `tile.program`",
+        options: &[
+            OptionInfo { name: "target", description: "a preset or the path of a .toml file", default: "core" },
+            OptionInfo { name: "spm-bytes", description: "scratchpad of the target, its own when empty", default: "" },
+        ],
+        create: || Box::new(GroupAndTile { target: "core".into(), spm_bytes: String::new() }),
     },
 ];
 
@@ -76,6 +87,30 @@ impl Pass for Algebra {
 
     fn run(&mut self, module: &mut Module) -> Result<(), PassError> {
         algebra::run(module, self.0)?;
+        Ok(())
+    }
+}
+
+struct GroupAndTile {
+    target: String,
+    spm_bytes: String,
+}
+
+impl Pass for GroupAndTile {
+    fn set_option(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "target" => self.target = value.to_string(),
+            _ => self.spm_bytes = value.to_string(),
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, module: &mut Module) -> Result<(), PassError> {
+        let mut target = Target::load(&self.target)?;
+        if !self.spm_bytes.is_empty() {
+            target.set("spm_bytes", &self.spm_bytes)?;
+        }
+        lower(module, &target)?;
         Ok(())
     }
 }
