@@ -277,7 +277,7 @@ pub fn wanted_by(program: &Program) -> Vec<Wanted> {
     let wanted = |binding: &Binding| Wanted {
         name: binding.name.clone(),
         dtype: binding.host_dtype,
-        shape: binding.shape.iter().map(|n| *n as usize).collect(),
+        shape: binding.shape.to_vec(),
         range: binding.range,
     };
     program.bindings.iter().filter(is_input).map(wanted).collect()

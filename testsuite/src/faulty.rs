@@ -71,7 +71,7 @@ pub fn weight(name: &str, dims: &[i64], values: impl IntoIterator<Item = f32>) -
         name: name.into(),
         dims: dims.to_vec(),
         data_type: elem::F32,
-        raw_data: raw_data.into(),
+        raw_data,
         ..Default::default()
     }
 }

@@ -64,8 +64,8 @@ fn main() -> Result<()> {
     };
 
     let mut options = CompileOptions::new(folder.join("model.onnx"), target);
-    options.dims.insert("batch".into(), tokens.batch());
-    options.dims.insert("seq".into(), tokens.length());
+    options.dims.insert("batch".into(), tokens.batch() as i64);
+    options.dims.insert("seq".into(), tokens.length() as i64);
     options.device_only = true;
     let start = Instant::now();
     let compiled = kiln::compile(&options)?;

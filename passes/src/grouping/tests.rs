@@ -18,13 +18,13 @@ pub(crate) fn graph(
     let args: Vec<(TensorType, Port)> = shapes
         .iter()
         .enumerate()
-        .map(|(i, s)| (TensorType::new(DType::F32, s.to_vec()), Port::named(&format!("x{i}"))))
+        .map(|(i, s)| (TensorType::new(DType::F32, s.to_vec()), Port::named(format!("x{i}"))))
         .collect();
     let mut b = FuncBuilder::new(&context, "main", &args).expect("builder");
     let values: Vec<ValueId> = (0..shapes.len()).map(|i| b.arg(i)).collect();
     let results = build(&mut b, &values);
     let results: Vec<(ValueId, Port)> =
-        results.into_iter().enumerate().map(|(i, v)| (v, Port::named(&format!("y{i}")))).collect();
+        results.into_iter().enumerate().map(|(i, v)| (v, Port::named(format!("y{i}")))).collect();
     b.finish(&mut module, &results).expect("finish");
     from_nn(&module.func("main").expect("main"))
 }
