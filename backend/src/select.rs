@@ -579,7 +579,7 @@ impl Selector<'_> {
         })
     }
 
-    /// A per-partition constant in SPM, made once at the start of the group.
+    /// A per-partition constant in ACC (scratchpad is what runs short first), made once at the start of the group.
     fn constant(&mut self, value: f64, integer: bool, part: usize, place: Place) -> Result<Tile, Fault> {
         let bits = maps::immediate(value, integer);
         if let Some(known) = self.group.constants.get(&(bits, integer)) {
@@ -594,7 +594,7 @@ impl Selector<'_> {
             extents: extents.clone(),
             part,
             dt,
-            space: Space::Spm,
+            space: Space::Acc,
             depth: 1,
             block: ROOT,
         };
