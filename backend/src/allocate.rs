@@ -129,7 +129,8 @@ fn pack_group(
     let peak_bytes = peak(&units, &bases);
     for (unit, base) in units.iter().zip(&bases) {
         // groups take turns at the two ends of the memory, so that one can start while the last one still runs
-        let base = if group.is_multiple_of(2) { *base } else { (limit - base - unit.bytes()) / align * align };
+        let base =
+            if group.is_multiple_of(2) { *base } else { (limit - base - unit.bytes()) / align * align };
         let ring = (unit.depth > 1).then_some(Ring {
             block: unit.block,
             space_is_acc: space == Space::Acc,
