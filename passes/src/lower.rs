@@ -376,6 +376,19 @@ fn drams(
         };
         drams.push(Dram { name, kind, ty, origin: Origin::default() });
     }
+    // An argument that nothing reads (an empty past, say) is still part of the program's interface.
+    for (n, value) in func.arg_values().enumerate() {
+        if kernel.arrays.iter().any(|array| matches!(array.kind, ArrayKind::Input(m) if m == n)) {
+            continue;
+        }
+        let kind = DramKind::Input(func.args[n].clone());
+        drams.push(Dram {
+            name: format!("in{n}"),
+            kind,
+            ty: func.ty(value).clone(),
+            origin: Origin::default(),
+        });
+    }
     Ok(drams)
 }
 #[cfg(test)]
