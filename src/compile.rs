@@ -11,12 +11,13 @@ use kiln_backend::{BackendError, EmitReport};
 use kiln_frontend::{DimSpec, ImportOptions, Imported, InputSpec, SourceFile};
 use kiln_ir::TensorType;
 use kiln_machine::{
+    isa::Space,
     program::{Binding, BindingRole, Program, Segment},
     target::Target,
 };
 use kiln_passes::{
     algebra::{Grade, Weights},
-    lower::{Lowered, lower},
+    lower::{Lowered, lower_again},
 };
 use kiln_runtime::{Options as SimOptions, Report, Simulator};
 use std::{
@@ -51,8 +52,8 @@ pub struct CompileOptions {
 /// Models above this many bytes keep their weights by reference.
 const REWRITTEN_AT_MOST_BYTES: u64 = 1 << 30;
 
-/// How often a program whose buffers did not fit is planned again for a smaller memory.
-const MOST_RETRIES: u32 = 4;
+/// How often a program whose buffers did not fit is planned again with less memory.
+const MOST_ATTEMPTS: u32 = 32;
 
 impl CompileOptions {
     /// `model` is an ONNX file, or a folder with `model.onnx`.
@@ -191,15 +192,16 @@ impl Stages {
 pub fn compile(options: &CompileOptions) -> Result<Compiled, Error> {
     let start = Instant::now();
     let mut stages = Stages::default();
-    let mut attempt = 0;
+    let mut plan = Plan::default();
+    let mut attempts = 0;
     loop {
-        match compile_for(options, &planning_target(&options.target, attempt)?, &mut stages) {
+        match compile_for(options, &plan, &mut stages) {
             // The planner and the allocator count differently: what did not fit is planned again for less memory.
             Err(Error::Backend(BackendError::DoesNotFit { group, space, missing_bytes }))
-                if attempt < MOST_RETRIES =>
+                if attempts < MOST_ATTEMPTS && plan.retry(&group, space) =>
             {
-                tracing::debug!(group, %space, missing_bytes, attempt, "planning again");
-                attempt += 1;
+                attempts += 1;
+                tracing::debug!(group, %space, missing_bytes, attempts, "planning again");
             }
             Err(error) => return Err(error),
             Ok(mut compiled) => {
@@ -211,22 +213,48 @@ pub fn compile(options: &CompileOptions) -> Result<Compiled, Error> {
     }
 }
 
-/// The target that plans are made for: its memories lose an eighth with each attempt.
-fn planning_target(target: &Target, attempt: u32) -> Result<Target, Error> {
-    let mut planning = target.clone();
-    if attempt > 0 {
-        let less = |bytes: u64, unit: u64| (bytes - bytes / 8 * u64::from(attempt)) / unit * unit;
-        planning.set("spm_bytes", &less(target.spm_bytes, target.partitions * 64).to_string())?;
-        planning.set(
-            "acc_bytes",
-            &less(target.acc_bytes, target.partitions * target.acc_banks * 4).to_string(),
-        )?;
-    }
-    Ok(planning)
+/// How much less memory is planned with than there is.
+#[derive(Default)]
+struct Plan {
+    /// Groups that are tiled for a scratchpad some eighths smaller.
+    groups: BTreeMap<String, u32>,
+    /// Eighths by which all groups are tiled for smaller accumulators.
+    acc_eighths: u64,
 }
 
-fn compile_for(options: &CompileOptions, planning: &Target, stages: &mut Stages) -> Result<Compiled, Error> {
+impl Plan {
+    /// Plans with less of `space`; false when there is no less.
+    fn retry(&mut self, group: &str, space: Space) -> bool {
+        match space {
+            Space::Spm => {
+                let eighths = self.groups.entry(group.to_string()).or_default();
+                *eighths += 1;
+                *eighths < 8
+            }
+            Space::Acc => {
+                // Other accumulators give other groups, so that the names mean others.
+                self.groups.clear();
+                self.acc_eighths += 1;
+                self.acc_eighths < 8
+            }
+        }
+    }
+
+    /// The target that is planned for.
+    fn target(&self, target: &Target) -> Result<Target, Error> {
+        let mut planning = target.clone();
+        if self.acc_eighths > 0 {
+            let unit = target.partitions * target.acc_banks * 4;
+            let less = (target.acc_bytes - target.acc_bytes / 8 * self.acc_eighths) / unit * unit;
+            planning.set("acc_bytes", &less.to_string())?;
+        }
+        Ok(planning)
+    }
+}
+
+fn compile_for(options: &CompileOptions, plan: &Plan, stages: &mut Stages) -> Result<Compiled, Error> {
     let target = &options.target;
+    let planning = plan.target(target)?;
     let Imported { mut module, files, binding, outputs, .. } =
         stages.run("import", || Ok(kiln_frontend::import(&options.model, &options.import_options())?))?;
     let imported = stages.run("bound", || Ok(bound(&module.func("main")?, target)))?;
@@ -234,11 +262,11 @@ fn compile_for(options: &CompileOptions, planning: &Target, stages: &mut Stages)
         target: planning.clone(),
         grade: options.grade,
         weights: options.weights.unwrap_or_else(|| default_weights(&files)),
-        retries: BTreeMap::new(),
+        retries: plan.groups.clone(),
     };
     let optimised = stages.run("algebra", || Ok(kiln_passes::optimise(&mut module, &passes)?))?;
     let reduced = stages.run("bound", || Ok(bound(&module.func("main")?, target)))?;
-    let lowered = stages.run("lower", || Ok(lower(&mut module, planning)?))?;
+    let lowered = stages.run("lower", || Ok(lower_again(&mut module, &planning, &plan.groups)?))?;
     let folds = Folds { files: &files };
     let (program, emitted) =
         stages.run("emit", || Ok(kiln_backend::emit_with_report(&module, target, &folds)?))?;

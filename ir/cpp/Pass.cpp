@@ -1,4 +1,5 @@
 // Passes whose body is Rust, registered by name with their options in MLIR's registry, and mlir-opt's main.
+#include "Tile.h"
 #include "mlir/CAPI/IR.h"
 #include "mlir/CAPI/Registration.h"
 #include "mlir/CAPI/Support.h"
@@ -51,6 +52,10 @@ struct RustPass : public Pass {
   StringRef getArgument() const override { return unwrap(info->name); }
   StringRef getDescription() const override { return unwrap(info->description); }
   bool canScheduleOn(RegisteredOperationName name) const override { return name.getStringRef() == ModuleOp::getOperationName(); }
+  // A pass may make ops of either dialect whatever it was given.
+  void getDependentDialects(DialectRegistry &registry) const override {
+    registry.insert<kiln::nn::NnDialect, kiln::tile::TileDialect>();
+  }
   std::unique_ptr<Pass> clonePass() const override { return std::make_unique<RustPass>(*this); }
 
   LogicalResult initialize(MLIRContext *context) override {

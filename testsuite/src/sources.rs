@@ -32,7 +32,7 @@ impl Source {
         if self.file_name() == "tests.rs" {
             return "";
         }
-        self.text.split("#[cfg(test)]\nmod ").next().unwrap_or(&self.text)
+        self.text.split("#[cfg(test)]\nmod tests").next().unwrap_or(&self.text)
     }
 
     pub fn file_name(&self) -> &str {
