@@ -3,8 +3,9 @@
 //! An address is a constant plus a sum over loop counters (and ring slots). Each distinct sum gets a register that the
 //! hardware loops step: a loop adds the coefficient of its counter after each iteration and restores the register on
 //! exit, so at any point the register holds exactly the sum over the open loops. Two sums share a register if they
-//! agree wherever either is used. A ring's register moves to the next slot at the end of the body that makes the
-//! instances and is never restored.
+//! agree on the loops around both. A ring's register moves to the next slot at the end of the body that makes the
+//! instances and is never restored. Where the sums outnumber the registers, the outermost ones are computed before
+//! each use, from registers that count iterations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ use crate::sync::{Sem, SyncPlan};
 
 /// Registers available to address sums; `r0` reads zero.
 const REGISTERS: usize = 31;
+/// Registers at the top kept for sums that are computed before their use: four operands and a product.
+const SCRATCH: usize = 5;
 /// Steps that a hardware loop applies by itself.
 const LOOP_STEPS: usize = 4;
 /// Hardware loop nest.
@@ -40,6 +43,28 @@ pub struct EmittedStream {
 pub(crate) struct Sum {
     ring: Option<Ring>,
     terms: Terms,
+}
+
+impl Sum {
+    /// The number of iterations of a loop.
+    fn counter(iv: IvId) -> Self {
+        Self { ring: None, terms: Terms::from([(iv, 1)]) }
+    }
+
+    /// The number of the ring's slot, which rings of one depth in one block have in common.
+    fn slot(ring: Ring) -> Self {
+        Self { ring: Some(Ring { pitch: 1, ..ring }), terms: Terms::new() }
+    }
+
+    /// What the sum is computed from, each with its coefficient: its ring slot and a counter of each of its loops.
+    fn factors(&self) -> impl Iterator<Item = (Self, i64)> {
+        let slot = self.ring.map(|ring| (Self::slot(ring), ring.pitch as i64));
+        slot.into_iter().chain(self.terms.iter().map(|(iv, coef)| (Self::counter(*iv), *coef)))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = Self> {
+        self.factors().map(|(part, _)| part)
+    }
 }
 
 /// One engine's share of a block.
@@ -138,6 +163,8 @@ struct Plan {
     registers: BTreeMap<Sum, usize>,
     /// Meaning of each register, from index 1 on.
     meanings: Vec<Sum>,
+    /// Some sums have no register: they are computed from the registers of their ring and counters.
+    computes: bool,
     /// Patterns set before the item.
     hoisted: BTreeMap<PatternKey, usize>,
 }
@@ -176,7 +203,7 @@ impl<'a> Emitter<'a> {
         let mut uses = Vec::new();
         let mut patterns: Vec<(usize, AccessPattern)> = Vec::new();
         self.survey(nodes, &mut Vec::new(), &mut uses, &mut patterns)?;
-        self.plan = Plan { hoisted: BTreeMap::new(), ..assign(&uses)? };
+        self.plan = assign(&uses)?;
         for (r, meaning) in self.plan.meanings.iter().enumerate() {
             if self.dirty.remove(&(r + 1)) {
                 self.insts.push((Inst::Li { rd: Reg(r as u8 + 1), imm: 0 }, None));
@@ -188,7 +215,11 @@ impl<'a> Emitter<'a> {
         if nodes.iter().any(|n| matches!(n, Node::Loop { .. })) {
             self.hoist(&patterns);
         }
-        self.nodes(nodes, 0)
+        self.nodes(nodes, 0)?;
+        if self.plan.computes {
+            self.dirty.extend(REGISTERS + 1 - SCRATCH..=REGISTERS);
+        }
+        Ok(())
     }
 
     /// Collects the sums with the loops open around them, and the patterns with their loop depth.
@@ -308,8 +339,39 @@ impl<'a> Emitter<'a> {
         Ap(ap as u8)
     }
 
-    fn register(&self, sum: &Sum) -> Add {
-        self.plan.registers.get(sum).map_or(Add::NONE, |r| Add(*r as u8))
+    /// The registers of an instruction's sums, those without one computed here into scratch registers.
+    fn sums(&mut self, op: &MOp, origin: OriginId) -> BTreeMap<Sum, Add> {
+        let mut out = BTreeMap::new();
+        let mut scratch = REGISTERS + 1 - SCRATCH;
+        for sum in self.sums_of(op) {
+            if sum == Sum::default() || out.contains_key(&sum) {
+                continue;
+            }
+            if let Some(r) = self.plan.registers.get(&sum) {
+                out.insert(sum, Add(*r as u8));
+                continue;
+            }
+            let (rd, product) = (Reg(scratch as u8), Reg(REGISTERS as u8));
+            let mut held = Reg(0);
+            for (part, coef) in sum.factors() {
+                let ra = self.plan.registers.get(&part).map_or(Reg(0), |r| Reg(*r as u8));
+                let times = Inst::Alu { op: AluOp::Mul, rd: product, ra, rb: Reg(0), imm: coef };
+                self.push(times, Some(origin));
+                self.push(Inst::Alu { op: AluOp::Add, rd, ra: held, rb: product, imm: 0 }, Some(origin));
+                held = rd;
+            }
+            out.insert(sum, Add(held.0));
+            scratch += 1;
+        }
+        out
+    }
+
+    /// The address sums of an instruction, in operand order.
+    fn sums_of(&self, op: &MOp) -> Vec<Sum> {
+        let mut sums: Vec<Sum> = op.on_chip().iter().map(|o| self.sum_of(o)).collect();
+        sums.extend(op.dram().map(|d| Sum { ring: None, terms: d.terms.clone() }));
+        sums.extend(op.scalar_terms().map(|t| Sum { ring: None, terms: t.clone() }));
+        sums
     }
 
     fn nodes(&mut self, nodes: &[Node<'a>], depth: usize) -> Result<(), BackendError> {
@@ -320,17 +382,19 @@ impl<'a> Emitter<'a> {
                 Node::Inst(op, origin) => {
                     let ap =
                         op.dram().map(|d| self.pattern(d)).map(|p| self.pattern_register(p, depth, *origin));
+                    let sums = self.sums(op, *origin);
+                    let register = |sum: &Sum| sums.get(sum).copied().unwrap_or(Add::NONE);
                     let resolved = instruction::Resolved {
                         view: &|opnd: &Opnd| {
-                            instruction::view(opnd, self.placement, self.register(&self.sum_of(opnd)))
+                            instruction::view(opnd, self.placement, register(&self.sum_of(opnd)))
                         },
                         ap: ap.unwrap_or(Ap(0)),
-                        reg: op.dram().map_or(Add::NONE, |d| {
-                            self.register(&Sum { ring: None, terms: d.terms.clone() })
-                        }),
+                        reg: op
+                            .dram()
+                            .map_or(Add::NONE, |d| register(&Sum { ring: None, terms: d.terms.clone() })),
                         scalar: op
                             .scalar_terms()
-                            .map_or(Add::NONE, |t| self.register(&Sum { ring: None, terms: t.clone() })),
+                            .map_or(Add::NONE, |t| register(&Sum { ring: None, terms: t.clone() })),
                     };
                     let inst = instruction::build(op, &resolved)?;
                     self.push(inst, Some(*origin));
@@ -409,13 +473,13 @@ impl<'a> Emitter<'a> {
                 Node::Wait(..) | Node::Signal(..) => {}
                 Node::Loop { body, .. } => used.extend(self.registers_in(body)),
                 Node::Inst(op, _) => {
-                    let mut note = |sum: Sum| used.extend(self.plan.registers.get(&sum));
-                    op.on_chip().iter().for_each(|o| note(self.sum_of(o)));
-                    if let Some(d) = op.dram() {
-                        note(Sum { ring: None, terms: d.terms.clone() });
-                    }
-                    if let Some(terms) = op.scalar_terms() {
-                        note(Sum { ring: None, terms: terms.clone() });
+                    for sum in self.sums_of(op) {
+                        match self.plan.registers.get(&sum) {
+                            Some(r) => {
+                                used.insert(*r);
+                            }
+                            None => used.extend(sum.parts().filter_map(|p| self.plan.registers.get(&p))),
+                        }
                     }
                 }
             }
@@ -451,44 +515,88 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Gives every sum a register; sums that agree wherever either is used share one.
+/// Gives sums their registers; sums that agree on the loops around both share one. If they do not all fit, rings and
+/// loop counters come first, then the sums used in the most loops; the rest is left to be computed.
 fn assign(uses: &[(Sum, Vec<IvId>)]) -> Result<Plan, BackendError> {
-    let mut sums: Vec<(Sum, BTreeSet<IvId>)> = Vec::new();
-    for (sum, open) in uses {
-        match sums.iter_mut().find(|(s, _)| s == sum) {
-            Some((_, all)) => all.extend(open),
-            None => sums.push((sum.clone(), open.iter().copied().collect())),
-        }
+    let sums = with_loops(uses.iter().cloned());
+    let mut all = Sharing::new(REGISTERS);
+    if sums.iter().all(|(sum, open)| all.place(sum, open)) {
+        return Ok(all.plan);
     }
-    let mut plan = Plan::default();
-    let mut open_of: Vec<BTreeSet<IvId>> = Vec::new();
-    for (sum, open) in sums {
-        let agrees = |r: &usize| {
-            let meaning = &plan.meanings[*r];
-            let same = |iv: &IvId| meaning.terms.get(iv) == sum.terms.get(iv);
-            meaning.ring.is_none()
-                && sum.ring.is_none()
-                && open.iter().all(same)
-                && open_of[*r].iter().all(same)
-        };
-        let register = match (0..plan.meanings.len()).find(agrees) {
-            Some(r) => r,
-            None => {
-                plan.meanings.push(Sum { ring: sum.ring, terms: Terms::new() });
-                open_of.push(BTreeSet::new());
-                plan.meanings.len() - 1
-            }
-        };
-        plan.meanings[register].terms.extend(sum.terms.clone());
-        open_of[register].extend(open);
-        plan.registers.insert(sum, register + 1);
-    }
-    if plan.meanings.len() > REGISTERS {
+    let parts = with_loops(uses.iter().flat_map(|(sum, open)| sum.parts().map(|p| (p, open.clone()))));
+    let mut some = Sharing::new(REGISTERS - SCRATCH);
+    if !parts.iter().all(|(part, open)| some.place(part, open)) {
         let reason =
-            format!("{} address registers are needed, a stream has {REGISTERS}", plan.meanings.len());
+            format!("{} rings and loop counters need registers, a stream has {REGISTERS}", parts.len());
         return Err(BackendError::Encoding { op: "loop nest".into(), reason });
     }
-    Ok(plan)
+    let mut deepest: Vec<(usize, &Sum)> = Vec::new();
+    for (sum, open) in uses {
+        match deepest.iter_mut().find(|(_, s)| *s == sum) {
+            Some((depth, _)) => *depth = (*depth).max(open.len()),
+            None => deepest.push((open.len(), sum)),
+        }
+    }
+    deepest.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    for (_, sum) in deepest {
+        if let Some((_, open)) = sums.iter().find(|(s, _)| s == sum) {
+            some.place(sum, open);
+        }
+    }
+    some.plan.computes = true;
+    Ok(some.plan)
+}
+
+/// Distinct sums with all the loops open around their uses.
+fn with_loops(uses: impl Iterator<Item = (Sum, Vec<IvId>)>) -> Vec<(Sum, BTreeSet<IvId>)> {
+    let mut sums: Vec<(Sum, BTreeSet<IvId>)> = Vec::new();
+    for (sum, open) in uses {
+        match sums.iter_mut().find(|(s, _)| *s == sum) {
+            Some((_, all)) => all.extend(open),
+            None => sums.push((sum, open.into_iter().collect())),
+        }
+    }
+    sums
+}
+
+/// Registers being given out, up to a limit.
+struct Sharing {
+    plan: Plan,
+    /// Loops open around the uses of each register.
+    open_of: Vec<BTreeSet<IvId>>,
+    limit: usize,
+}
+
+impl Sharing {
+    fn new(limit: usize) -> Self {
+        Self { plan: Plan::default(), open_of: Vec::new(), limit }
+    }
+
+    /// Gives `sum` a register; false if none is left.
+    fn place(&mut self, sum: &Sum, open: &BTreeSet<IvId>) -> bool {
+        if self.plan.registers.contains_key(sum) {
+            return true;
+        }
+        // A loop around one of the two only neither sees nor disturbs the other: it restores the register on exit.
+        let agrees = |r: &usize| {
+            let meaning = &self.plan.meanings[*r];
+            let same = |iv: &IvId| meaning.terms.get(iv) == sum.terms.get(iv);
+            meaning.ring == sum.ring && open.intersection(&self.open_of[*r]).all(same)
+        };
+        let register = match (0..self.plan.meanings.len()).find(agrees) {
+            Some(r) => r,
+            None if self.plan.meanings.len() == self.limit => return false,
+            None => {
+                self.plan.meanings.push(Sum { ring: sum.ring, terms: Terms::new() });
+                self.open_of.push(BTreeSet::new());
+                self.plan.meanings.len() - 1
+            }
+        };
+        self.plan.meanings[register].terms.extend(sum.terms.clone());
+        self.open_of[register].extend(open);
+        self.plan.registers.insert(sum.clone(), register + 1);
+        true
+    }
 }
 
 /// The machine's name of an engine.
