@@ -54,6 +54,22 @@ pub struct Bound {
     pub mac_cycles: f64,
 }
 
+impl Bound {
+    /// The bound of programs that run one after another, by what bounds the longest.
+    pub fn sum(bounds: &[Bound]) -> Bound {
+        let longest = bounds.iter().max_by_key(|b| b.cycles);
+        Bound {
+            bytes: bounds.iter().map(|b| b.bytes).sum(),
+            macs: bounds.iter().map(|b| b.macs).sum(),
+            exps: bounds.iter().map(|b| b.exps).sum(),
+            vector: bounds.iter().map(|b| b.vector).sum(),
+            cycles: bounds.iter().map(|b| b.cycles).sum(),
+            by: longest.map_or(Resource::Bytes, |b| b.by),
+            mac_cycles: bounds.iter().map(|b| b.mac_cycles).sum(),
+        }
+    }
+}
+
 /// Computes the bound of `func` on `target`.
 pub fn bound(func: &Func, target: &Target) -> Bound {
     let work = Work::of(func, target);

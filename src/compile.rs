@@ -3,13 +3,15 @@
 use crate::{
     bound::{Bound, bound},
     error::Error,
-    host::Folds,
+    host::{Evaluator, Folds},
     inputs::{Tensors, Wanted},
+    link::Linker,
+    segments::{self, Cut, HostOp, Side},
 };
 use indexmap::IndexMap;
-use kiln_backend::{BackendError, EmitReport};
+use kiln_backend::{BackendError, EmitReport, Layout};
 use kiln_frontend::{DimSpec, ImportOptions, Imported, InputSpec, SourceFile};
-use kiln_ir::TensorType;
+use kiln_ir::{Module, TensorType};
 use kiln_machine::{
     isa::Space,
     program::{Binding, BindingRole, Program, Segment},
@@ -153,6 +155,8 @@ pub struct Stats {
     pub lowered: Lowered,
     pub emitted: EmitReport,
     pub host_segments: usize,
+    /// What runs on the host, and why.
+    pub host_ops: Vec<HostOp>,
     /// The bound of the graph as imported, against whose MACs utilisation is counted.
     pub bound: Bound,
     /// The bound of the graph after algebra, which may do less work.
@@ -160,6 +164,54 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// The sums over the device segments.
+    fn of(pieces: Vec<Piece>) -> Stats {
+        let bounds: Vec<Bound> = pieces.iter().map(|p| p.bound.clone()).collect();
+        let reduced: Vec<Bound> = pieces.iter().map(|p| p.reduced_bound.clone()).collect();
+        let mut stats = Stats {
+            seconds: 0.0,
+            stages: Vec::new(),
+            dims: IndexMap::new(),
+            optimised: kiln_passes::Report::default(),
+            lowered: Lowered::default(),
+            emitted: EmitReport::default(),
+            host_segments: 0,
+            host_ops: Vec::new(),
+            bound: Bound::sum(&bounds),
+            reduced_bound: Bound::sum(&reduced),
+        };
+        let mut pieces = pieces.into_iter();
+        if let Some(first) = pieces.next() {
+            (stats.optimised, stats.lowered, stats.emitted) = (first.optimised, first.lowered, first.emitted);
+        }
+        pieces.for_each(|piece| stats.add(piece));
+        stats
+    }
+
+    fn add(&mut self, piece: Piece) {
+        for (rule, fired) in piece.optimised.algebra.fired {
+            self.optimised.algebra.fired.entry(rule).or_insert(fired);
+        }
+        self.optimised.algebra.terms += piece.optimised.algebra.terms;
+        self.lowered.groups.extend(piece.lowered.groups);
+        self.lowered.problems += piece.lowered.problems;
+        self.lowered.lower_bound_ticks += piece.lowered.lower_bound_ticks;
+        self.lowered.alternatives += piece.lowered.alternatives;
+        let (all, one) = (&mut self.emitted, piece.emitted);
+        for (stream, count) in one.instructions {
+            *all.instructions.entry(stream).or_default() += count;
+        }
+        all.text_bytes += one.text_bytes;
+        all.semaphores = all.semaphores.max(one.semaphores);
+        all.constraints = (all.constraints.0 + one.constraints.0, all.constraints.1 + one.constraints.1);
+        all.sync_executed += one.sync_executed;
+        all.spm_peak_bytes = all.spm_peak_bytes.max(one.spm_peak_bytes);
+        all.acc_peak_bytes = all.acc_peak_bytes.max(one.acc_peak_bytes);
+        all.packings.extend(one.packings);
+        all.dram_bytes = all.dram_bytes.max(one.dram_bytes);
+        all.temp_bytes += one.temp_bytes;
+    }
+
     /// MACs of the imported model over what the array at its peak does in `cycles`.
     pub fn utilization(&self, cycles: u64) -> f64 {
         self.bound.mac_cycles / cycles.max(1) as f64
@@ -171,7 +223,7 @@ impl Stats {
     }
 }
 
-/// Runs the stages with their wall times.
+/// Runs the stages with their wall times; a stage that runs again adds to its own.
 #[derive(Default)]
 struct Stages(Vec<(&'static str, f64)>);
 
@@ -180,7 +232,11 @@ impl Stages {
         let _span = tracing::info_span!("stage", name).entered();
         let start = Instant::now();
         let result = stage();
-        self.0.push((name, start.elapsed().as_secs_f64()));
+        let seconds = start.elapsed().as_secs_f64();
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += seconds,
+            None => self.0.push((name, seconds)),
+        }
         result
     }
 }
@@ -192,22 +248,107 @@ impl Stages {
 pub fn compile(options: &CompileOptions) -> Result<Compiled, Error> {
     let start = Instant::now();
     let mut stages = Stages::default();
-    let mut plan = Plan::default();
-    let mut attempts = 0;
+    let target = &options.target;
+    let Imported { mut module, files, binding, outputs, .. } =
+        stages.run("import", || Ok(kiln_frontend::import(&options.model, &options.import_options())?))?;
+    stages.run("prepare", || Ok(kiln_passes::prepare(&mut module)?))?;
+    let folds = Folds { files: &files };
+    let whole = module.func("main")?;
+    let mut host_ops = Vec::new();
+    let (program, pieces) = match stages
+        .run("cut", || Ok(segments::cut(&module, &folds.contents(&module))?))?
+    {
+        Cut::Whole => {
+            let layout = Layout::default();
+            let (program, piece) = device_segment(options, &mut module, &files, &layout, &mut stages)?;
+            (program, vec![piece])
+        }
+        Cut::Parts(parts) => {
+            host_ops.extend(parts.iter().flat_map(|part| part.host_ops.iter().cloned()));
+            if options.device_only {
+                return Err(Error::HostOnly(host_ops));
+            }
+            let mut linker = Linker::new(&module, &whole, &parts, target, &folds)?;
+            let mut pieces = Vec::new();
+            for mut part in parts {
+                match part.side {
+                    Side::Host => linker.host(&part)?,
+                    Side::Device => {
+                        let (emitted, piece) =
+                            device_segment(options, &mut part.module, &files, linker.layout(), &mut stages)?;
+                        linker.device(emitted);
+                        pieces.push(piece);
+                    }
+                }
+            }
+            (linker.finish(target)?, pieces)
+        }
+    };
+    stages.run("check", || Ok(kiln_backend::check::check(&program, target)?))?;
+    let folder = match &options.data_folder {
+        Some(folder) => folder.clone(),
+        None => options.model.parent().map(Path::to_path_buf).unwrap_or_default(),
+    };
+    let is_host = |segment: &&Segment| matches!(segment, Segment::Host(_));
+    let stats = Stats {
+        seconds: start.elapsed().as_secs_f64(),
+        stages: stages.0,
+        dims: binding.dims,
+        host_segments: program.segments.iter().filter(is_host).count(),
+        host_ops,
+        ..Stats::of(pieces)
+    };
+    Ok(Compiled { program, target: target.clone(), stats, folder, outputs })
+}
+
+/// What is known of one device segment.
+struct Piece {
+    optimised: kiln_passes::Report,
+    lowered: Lowered,
+    emitted: EmitReport,
+    bound: Bound,
+    reduced_bound: Bound,
+}
+
+/// Compiles `main` of a prepared module to a program of one segment.
+fn device_segment(
+    options: &CompileOptions,
+    module: &mut Module,
+    files: &[SourceFile],
+    layout: &Layout,
+    stages: &mut Stages,
+) -> Result<(Program, Piece), Error> {
+    let target = &options.target;
+    let imported = stages.run("bound", || Ok(bound(&module.func("main")?, target)))?;
+    let passes = kiln_passes::Options {
+        target: target.clone(),
+        grade: options.grade,
+        weights: options.weights.unwrap_or_else(|| default_weights(files)),
+        retries: BTreeMap::new(),
+    };
+    let optimised = stages.run("algebra", || Ok(kiln_passes::rewrite(module, &passes)?))?;
+    let func = module.func("main")?;
+    let reduced = stages.run("bound", || Ok(bound(&func, target)))?;
+    let folds = Folds { files };
+    let (mut plan, mut attempts) = (Plan::default(), 0);
     loop {
-        match compile_for(options, &plan, &mut stages) {
+        let planning = plan.target(target)?;
+        let lowered = stages.run("lower", || Ok(lower_again(module, &planning, &plan.groups)?))?;
+        let emitted =
+            stages.run("emit", || Ok(kiln_backend::emit_with_report(module, target, &folds, layout)?));
+        match emitted {
             // The planner and the allocator count differently: what did not fit is planned again for less memory.
             Err(Error::Backend(BackendError::DoesNotFit { group, space, missing_bytes }))
                 if attempts < MOST_ATTEMPTS && plan.retry(&group, space) =>
             {
                 attempts += 1;
                 tracing::debug!(group, %space, missing_bytes, attempts, "planning again");
+                segments::restore(module, &func)?;
             }
             Err(error) => return Err(error),
-            Ok(mut compiled) => {
-                compiled.stats.stages = stages.0;
-                compiled.stats.seconds = start.elapsed().as_secs_f64();
-                return Ok(compiled);
+            Ok((program, emitted)) => {
+                let piece = Piece { optimised, lowered, emitted, bound: imported, reduced_bound: reduced };
+                return Ok((program, piece));
             }
         }
     }
@@ -250,48 +391,6 @@ impl Plan {
         }
         Ok(planning)
     }
-}
-
-fn compile_for(options: &CompileOptions, plan: &Plan, stages: &mut Stages) -> Result<Compiled, Error> {
-    let target = &options.target;
-    let planning = plan.target(target)?;
-    let Imported { mut module, files, binding, outputs, .. } =
-        stages.run("import", || Ok(kiln_frontend::import(&options.model, &options.import_options())?))?;
-    let imported = stages.run("bound", || Ok(bound(&module.func("main")?, target)))?;
-    let passes = kiln_passes::Options {
-        target: planning.clone(),
-        grade: options.grade,
-        weights: options.weights.unwrap_or_else(|| default_weights(&files)),
-        retries: plan.groups.clone(),
-    };
-    let optimised = stages.run("algebra", || Ok(kiln_passes::optimise(&mut module, &passes)?))?;
-    let reduced = stages.run("bound", || Ok(bound(&module.func("main")?, target)))?;
-    let lowered = stages.run("lower", || Ok(lower_again(&mut module, &planning, &plan.groups)?))?;
-    let folds = Folds { files: &files };
-    let (program, emitted) =
-        stages.run("emit", || Ok(kiln_backend::emit_with_report(&module, target, &folds)?))?;
-    stages.run("check", || Ok(kiln_backend::check::check(&program, target)?))?;
-    let is_host = |segment: &&Segment| matches!(segment, Segment::Host(_));
-    let host_segments = program.segments.iter().filter(is_host).count();
-    if options.device_only && host_segments > 0 {
-        return Err(Error::HostOnly(host_segments));
-    }
-    let folder = match &options.data_folder {
-        Some(folder) => folder.clone(),
-        None => options.model.parent().map(Path::to_path_buf).unwrap_or_default(),
-    };
-    let stats = Stats {
-        seconds: 0.0,
-        stages: Vec::new(),
-        dims: binding.dims,
-        optimised,
-        lowered,
-        emitted,
-        host_segments,
-        bound: imported,
-        reduced_bound: reduced,
-    };
-    Ok(Compiled { program, target: target.clone(), stats, folder, outputs })
 }
 
 fn default_weights(files: &[SourceFile]) -> Weights {
@@ -348,7 +447,12 @@ impl Compiled {
     }
 
     fn simulate(&self, inputs: &Tensors, timing_only: bool) -> Result<Run, Error> {
-        let options = SimOptions { model_dir: self.folder.clone(), timing_only, ..SimOptions::default() };
+        let options = SimOptions {
+            model_dir: self.folder.clone(),
+            timing_only,
+            host: Some(Box::new(Evaluator)),
+            ..SimOptions::default()
+        };
         let mut simulator = Simulator::new(&self.program, &self.target, options)?;
         let (mut outputs, report) = simulator.run(inputs)?;
         // A program that is faster than any can be shows a fault in the timing.

@@ -1,5 +1,6 @@
 //! What can go wrong between a model file and its outputs, and which exit code says so.
 
+use crate::segments::HostOp;
 use kiln_backend::{BackendError, check::CheckError};
 use kiln_frontend::{Diagnostic, Diagnostics};
 use kiln_ir::IrError;
@@ -34,8 +35,8 @@ pub enum Error {
     Npy { path: PathBuf, what: String },
     #[error("the data set {folder}: {what}")]
     DataSet { folder: PathBuf, what: String },
-    #[error("{0} part(s) of the model can run on the host only, and --device-only is given")]
-    HostOnly(usize),
+    #[error("{} of the model's ops can run on the host only, and --device-only is given: {}", .0.len(), host_ops(.0))]
+    HostOnly(Vec<HostOp>),
     #[error("simulated {cycles} cycles where no program for this graph takes fewer than {bound}")]
     FasterThanBound { cycles: u64, bound: u64 },
     #[error(transparent)]
@@ -60,6 +61,17 @@ pub enum Error {
     Assembly(#[from] AsmErrors),
     #[error(transparent)]
     Simulation(#[from] SimError),
+}
+
+/// The first ops with their reasons, in one line.
+fn host_ops(ops: &[HostOp]) -> String {
+    let told = ops.iter().take(3).map(|op| {
+        let node =
+            op.origin.first().map_or_else(String::new, |o| format!(" of {}", o.replace('|', " (") + ")"));
+        format!("{}{node}: {}", op.op, op.reason)
+    });
+    let told = told.collect::<Vec<_>>().join("; ");
+    if ops.len() > 3 { format!("{told}; and {} more", ops.len() - 3) } else { told }
 }
 
 impl Error {

@@ -8,7 +8,9 @@ pub mod compile;
 pub mod error;
 pub mod host;
 pub mod inputs;
+pub mod link;
 pub mod npy;
+pub mod segments;
 pub mod verify;
 
 pub use compile::{CompileOptions, Compiled, Run, compile};

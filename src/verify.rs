@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     inputs::{self, Tensors},
 };
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -55,7 +55,7 @@ pub struct Verdict {
     pub max_abs: Option<f64>,
     pub max_rel: Option<f64>,
     pub seconds: f64,
-    /// The first fault, with its place; empty when there is none.
+    /// The first fault, with its place; of a host case, what ran there and why.
     pub message: String,
 }
 
@@ -133,9 +133,7 @@ pub fn verify(case: &Case, options: &CompileOptions, tolerance: Tolerance) -> Ve
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| run_sets(case, options, tolerance, &mut worst)));
     (verdict.status, verdict.message) = match outcome {
-        Ok(Ok(Some(host_segments))) => {
-            (if host_segments == 0 { Status::Device } else { Status::Host }, String::new())
-        }
+        Ok(Ok(Some(reasons))) => (if reasons.is_empty() { Status::Device } else { Status::Host }, reasons),
         Ok(Ok(None)) => (Status::Skipped, "no data sets".to_string()),
         Ok(Err(message)) => (Status::Failed, message),
         Err(payload) => (Status::Failed, format!("internal error: {}", panic_message(payload.as_ref()))),
@@ -144,13 +142,13 @@ pub fn verify(case: &Case, options: &CompileOptions, tolerance: Tolerance) -> Ve
     verdict
 }
 
-/// The number of host segments of the program, or `None` when there was nothing to run.
+/// Why parts ran on the host (nothing when none did), or `None` when there was nothing to run.
 fn run_sets(
     case: &Case,
     options: &CompileOptions,
     tolerance: Tolerance,
     worst: &mut dyn FnMut(&compare::Worst),
-) -> Result<Option<usize>, String> {
+) -> Result<Option<String>, String> {
     let line = |e: Error| e.in_one_line();
     let names: Vec<String> =
         crate::compile::inputs(&case.model).map_err(line)?.into_iter().map(|i| i.name).collect();
@@ -178,8 +176,16 @@ fn run_sets(
     }
     match fault {
         Some(message) => Err(message),
-        None => Ok(programs.values().map(|compiled| compiled.stats.host_segments).max()),
+        None if programs.is_empty() => Ok(None),
+        None => Ok(Some(host_reasons(programs.values()))),
     }
+}
+
+/// Each kind of op that ran on the host, once, with its reason.
+fn host_reasons<'a>(programs: impl Iterator<Item = &'a Compiled>) -> String {
+    let ops = programs.flat_map(|compiled| &compiled.stats.host_ops);
+    let told: IndexSet<String> = ops.map(|op| format!("{}: {}", op.op, op.reason)).collect();
+    told.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// The first fault among the outputs, in words.

@@ -1,5 +1,7 @@
 //! DRAM addresses: what the program keeps stays put, temporaries share addresses by lifetime in groups.
 
+use std::collections::BTreeMap;
+
 use kiln_ir::tile;
 use kiln_machine::target::Target;
 
@@ -9,7 +11,29 @@ use crate::lir::Lir;
 use crate::placement::Extent;
 
 /// Tensors start at multiples of this.
-const ALIGN_BYTES: u64 = 256;
+pub const ALIGN_BYTES: u64 = 256;
+
+/// Where a segment of a larger program may put its tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The first address of what the segment places itself, a multiple of [`ALIGN_BYTES`].
+    pub base: u64,
+    /// Addresses of inputs, by name of their port.
+    pub inputs: BTreeMap<String, u64>,
+    /// Addresses of outputs, by name of their port.
+    pub outputs: BTreeMap<String, u64>,
+}
+
+impl Layout {
+    /// The address that others chose for a tensor.
+    fn address(&self, kind: &tile::DramKind) -> Option<u64> {
+        match kind {
+            tile::DramKind::Input(port) => self.inputs.get(&port.name).copied(),
+            tile::DramKind::Output(port) => self.outputs.get(&port.name).copied(),
+            _ => None,
+        }
+    }
+}
 
 /// The addresses of all DRAM tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,14 +44,21 @@ pub(crate) struct DramPlan {
 }
 
 /// Places every tensor: first those of the host and of the image in order, then temporaries by first fit.
-pub(crate) fn place(source: &tile::Program, lir: &Lir, target: &Target) -> Result<DramPlan, BackendError> {
+pub(crate) fn place(
+    source: &tile::Program,
+    lir: &Lir,
+    target: &Target,
+    layout: &Layout,
+) -> Result<DramPlan, BackendError> {
     let uses = dram_uses(lir);
     let size = |d: &tile::Dram| (d.ty.size_bytes() as u64).next_multiple_of(ALIGN_BYTES);
     let mut extents = vec![Extent { base: 0, bytes: 0 }; source.drams.len()];
-    let mut kept = 0;
+    let mut kept = layout.base;
     for (d, extent) in source.drams.iter().zip(&mut extents) {
         extent.bytes = d.ty.size_bytes() as u64;
-        if d.kind != tile::DramKind::Temp {
+        if let Some(address) = layout.address(&d.kind) {
+            extent.base = address;
+        } else if d.kind != tile::DramKind::Temp {
             extent.base = kept;
             kept += size(d);
         }

@@ -14,7 +14,7 @@ use crate::allocate::{Capacity, Packing, allocate};
 use crate::error::BackendError;
 use crate::lir::{Engine, Lir, Storage};
 use crate::placement::{Extent, Placement};
-use crate::{depend, dram, select, stream, sync};
+use crate::{depend, dram, dram::Layout, select, stream, sync};
 
 /// What emission needs from outside: constant functions and the files that weights refer to.
 pub trait FoldEvaluator {
@@ -54,10 +54,10 @@ pub struct EmitReport {
 /// # Errors
 /// See [`BackendError`]; [`BackendError::DoesNotFit`] names the group that needs smaller tiles.
 pub fn emit(module: &Module, target: &Target, folds: &dyn FoldEvaluator) -> Result<Program, BackendError> {
-    emit_with_report(module, target, folds).map(|(program, _)| program)
+    emit_with_report(module, target, folds, &Layout::default()).map(|(program, _)| program)
 }
 
-/// As [`emit`], with what became of the program.
+/// As [`emit`], at the addresses of `layout`, with what became of the program.
 ///
 /// # Errors
 /// As [`emit`].
@@ -65,11 +65,12 @@ pub fn emit_with_report(
     module: &Module,
     target: &Target,
     folds: &dyn FoldEvaluator,
+    layout: &Layout,
 ) -> Result<(Program, EmitReport), BackendError> {
     let source = module.program("main").map_err(|e| BackendError::Malformed(e.to_string()))?;
     let mut queues = target.dma_queues as u32;
     loop {
-        match scheduled(&source, target, queues) {
+        match scheduled(&source, target, queues, layout) {
             Err(BackendError::Semaphores { .. }) if queues > 1 => queues /= 2,
             Err(e) => return Err(e),
             Ok(done) => {
@@ -90,7 +91,12 @@ struct Scheduled {
     dram: dram::DramPlan,
 }
 
-fn scheduled(source: &tile::Program, target: &Target, queues: u32) -> Result<Scheduled, BackendError> {
+fn scheduled(
+    source: &tile::Program,
+    target: &Target,
+    queues: u32,
+    layout: &Layout,
+) -> Result<Scheduled, BackendError> {
     let lir = select::select(source, target, queues)?;
     let capacity = Capacity {
         partitions: target.partitions as u32,
@@ -98,7 +104,7 @@ fn scheduled(source: &tile::Program, target: &Target, queues: u32) -> Result<Sch
         acc_bytes: target.acc_partition_bytes(),
     };
     let (slots, packings) = allocate(&lir, capacity)?;
-    let dram = dram::place(source, &lir, target)?;
+    let dram = dram::place(source, &lir, target, layout)?;
     let placement = Placement { slots, drams: dram.extents.clone() };
     let edges = depend::constraints(&lir, &placement);
     let sync = sync::plan(&lir, &edges);

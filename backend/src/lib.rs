@@ -22,5 +22,6 @@ mod select;
 pub mod stream;
 pub mod sync;
 
+pub use dram::{ALIGN_BYTES, Layout};
 pub use emit::{EmitReport, FoldEvaluator, emit, emit_with_report};
 pub use error::BackendError;

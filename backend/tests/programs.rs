@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use kiln_backend::{EmitReport, FoldEvaluator, emit_with_report};
+use kiln_backend::{EmitReport, FoldEvaluator, Layout, emit_with_report};
 use kiln_ir::eval::{self, Files};
 use kiln_ir::nn::{MapKind, Port, ReduceKind};
 use kiln_ir::tile::{
@@ -76,7 +76,7 @@ fn run(
     let context = Context::new();
     let mut module = Module::new(&context);
     module.put_program(program).expect("a valid program");
-    let (emitted, report) = emit_with_report(&module, target, &NoFolds).expect("emitted");
+    let (emitted, report) = emit_with_report(&module, target, &NoFolds, &Layout::default()).expect("emitted");
     let inputs = inputs.iter().map(|(n, t)| ((*n).to_owned(), (*t).clone())).collect();
     let checked = kiln_backend::check::check(&emitted, target).unwrap_or_else(|e| panic!("{e}"));
     assert!(checked.races_complete);
@@ -315,7 +315,7 @@ fn golden_programs_become_their_streams() {
         let (source, want) = text.split_once("// EXPECT\n").unwrap_or((&text, ""));
         let context = Context::new();
         let module = Module::parse(&context, source).expect("a module");
-        let (program, _) = emit_with_report(&module, &target, &NoFolds).expect("emitted");
+        let (program, _) = emit_with_report(&module, &target, &NoFolds, &Layout::default()).expect("emitted");
         kiln_backend::check::check(&program, &target).expect("a sound program");
         let mut got = String::new();
         for segment in &program.segments {

@@ -12,5 +12,5 @@ pub mod tiling;
 mod pipeline;
 mod registry;
 
-pub use pipeline::{AFTER_ALGEBRA, BEFORE_ALGEBRA, Options, PassesError, Report, optimise};
+pub use pipeline::{AFTER_ALGEBRA, BEFORE_ALGEBRA, Options, PassesError, Report, optimise, prepare, rewrite};
 pub use registry::registry;

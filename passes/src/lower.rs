@@ -15,7 +15,10 @@ use kiln_ir::tile::{self, Dram, DramKind, Part};
 use kiln_ir::{Context, DType, Module, Origin, Tensor, TensorType};
 use kiln_machine::target::Target;
 
+mod capability;
 pub mod emit;
+
+pub use capability::{is_wider_than_the_machine, unsupported};
 
 /// Why a program cannot be lowered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

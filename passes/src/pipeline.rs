@@ -65,8 +65,26 @@ pub const AFTER_ALGEBRA: &str = "cse";
 /// # Errors
 /// Internal faults.
 pub fn optimise(module: &mut Module, options: &Options) -> Result<Report, PassesError> {
+    prepare(module)?;
+    rewrite(module, options)
+}
+
+/// The passes before algebra: what is left then is what the machine must be able to run.
+///
+/// # Errors
+/// Internal faults.
+pub fn prepare(module: &mut Module) -> Result<(), PassesError> {
     pass::register(registry());
     pass::run_pipeline(module, BEFORE_ALGEBRA)?;
+    Ok(())
+}
+
+/// Algebra and what follows it, on a prepared module.
+///
+/// # Errors
+/// Internal faults.
+pub fn rewrite(module: &mut Module, options: &Options) -> Result<Report, PassesError> {
+    pass::register(registry());
     let report = algebra::run(module, algebra::Options { grade: options.grade, weights: options.weights })?;
     module.verify()?;
     pass::run_pipeline(module, AFTER_ALGEBRA)?;

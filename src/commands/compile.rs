@@ -1,6 +1,6 @@
 //! `kiln compile MODEL -o PROGRAM`: a program file.
 
-use super::{model_args::ModelArgs, targets::bytes};
+use super::{model_args::ModelArgs, run::host_lines, targets::bytes};
 use crate::{
     compile::compile,
     error::{Error, exit},
@@ -59,6 +59,10 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             bytes(program_bytes),
             (stats.seconds * 100.0).round() / 100.0,
         );
+        if stats.host_segments > 0 {
+            println!("{} segments run on the host:", stats.host_segments);
+            print!("{}", host_lines(&stats.host_ops));
+        }
     }
     Ok(exit::OK)
 }

@@ -10,6 +10,7 @@ use crate::{
     error::{Error, exit},
     inputs::{self, Tensors},
     npy,
+    segments::HostOp,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -123,6 +124,21 @@ fn summary_json(args: &Args, compiled: &Compiled, run: &Run) -> Result<Value, Er
     }))
 }
 
+/// What runs on the host and why, one line for each kind of op.
+pub fn host_lines(ops: &[HostOp]) -> String {
+    let mut kinds: indexmap::IndexMap<(&str, &str), (usize, &[String])> = indexmap::IndexMap::new();
+    for op in ops {
+        kinds.entry((&op.op, &op.reason)).or_insert((0, &op.origin)).0 += 1;
+    }
+    let mut text = String::new();
+    for ((op, reason), (count, origin)) in kinds {
+        let node =
+            origin.first().map_or_else(String::new, |o| format!(", of {}", o.replace('|', " (") + ")"));
+        text += &format!("             {count} × {op}{node}: {reason}\n");
+    }
+    text
+}
+
 fn summary(compiled: &Compiled, run: &Run) -> String {
     let (stats, report, bound) = (&compiled.stats, &run.report, &compiled.stats.bound);
     let dram = report.dram_read_bytes + report.dram_write_bytes;
@@ -164,6 +180,7 @@ fn summary(compiled: &Compiled, run: &Run) -> String {
     );
     if stats.host_segments > 0 {
         text += &format!("  host       {} segments ran on the host\n", stats.host_segments);
+        text += &host_lines(&stats.host_ops);
     }
     for (name, tensor) in &run.outputs {
         let s = statistics(tensor);

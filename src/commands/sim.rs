@@ -9,6 +9,7 @@ use crate::{
     compare::statistics,
     compile::wanted_by,
     error::{Error, exit},
+    host::Evaluator,
     inputs,
 };
 use kiln_machine::{asm::assemble, program::Program};
@@ -60,6 +61,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
         timing_only: args.timing_only,
+        host: Some(Box::new(Evaluator)),
         ..Options::default()
     };
     let mut given = inputs::from_files(&args.inputs)?;
