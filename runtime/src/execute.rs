@@ -58,8 +58,8 @@ impl Memories {
             | Inst::Fence {}
             | Inst::Apset { .. }
             | Inst::ReadCsr { .. }
-            | Inst::Trap { .. }
-            | Inst::Bar { .. } => Ok(()),
+            | Inst::Trap { .. } => Ok(()),
+            Inst::Bar { group } => only_group(*group),
             Inst::Lds { rd, src } => {
                 let value = vector::load_scalar(chip, arg(src, stream))?;
                 stream.set_register(*rd, value);
@@ -231,11 +231,17 @@ impl Memories {
                 transfer::copy(chip, side(dst, stream), side(src, stream), *shape)
             }
             // A group of one core: the reduction is a copy.
-            Inst::Cred { dst, src, shape, .. } => {
+            Inst::Cred { dst, src, shape, group, .. } => {
+                only_group(*group)?;
                 transfer::copy(chip, side(dst, stream), side(src, stream), *shape)
             }
         }
     }
+}
+
+/// A machine of one core has one group.
+fn only_group(group: u8) -> Result<(), TrapKind> {
+    if group == 0 { Ok(()) } else { Err(TrapKind::Absent("another group of cores")) }
 }
 
 fn side<'a>(view: &'a View, stream: &Stream) -> Side<'a> {

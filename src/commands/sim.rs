@@ -10,9 +10,13 @@ use crate::{
     compile::wanted_by,
     error::{Error, exit},
     host::Evaluator,
-    inputs,
+    inputs::{self, Wanted},
 };
-use kiln_machine::{asm::assemble, program::Program};
+use kiln_machine::{
+    asm::assemble,
+    program::{Program, RuntimeScalar},
+    tensor::{DType, Tensor},
+};
 use kiln_runtime::{Options, Simulator};
 use serde_json::json;
 use std::path::PathBuf;
@@ -43,13 +47,17 @@ pub struct Args {
     /// Count cycles without computing values.
     #[arg(long, conflicts_with = "output_dir")]
     timing_only: bool,
+    /// Print every element of the outputs, a row of the last axis on a line.
+    #[arg(long, conflicts_with_all = ["json", "timing_only"])]
+    values: bool,
     /// Print one JSON object instead of the summary.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<u8, Error> {
-    let program = if args.program.extension().is_some_and(|e| e == "s") {
+    let is_text = args.program.extension().is_some_and(|e| e == "s");
+    let mut program = if is_text {
         let text =
             std::fs::read_to_string(&args.program).map_err(|source| Error::read(&args.program, source))?;
         assemble(&text, None)?
@@ -57,6 +65,11 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         Program::read(&args.program)?
     };
     let target = load_target(args.target.as_deref().unwrap_or(&program.target_name), &args.set)?;
+    if is_text {
+        // Text is assembled for the target it is run on; a program file keeps the one it was made for.
+        program.target_name.clone_from(&target.name);
+        program.target_digest = target.digest();
+    }
     let beside = args.program.parent().map(PathBuf::from).unwrap_or_default();
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
@@ -65,7 +78,9 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         ..Options::default()
     };
     let mut given = inputs::from_files(&args.inputs)?;
-    inputs::fill(&wanted_by(&program), &mut given, args.seed);
+    let mut wanted = wanted_by(&program);
+    wanted.extend(program.scalars.iter().map(scalar));
+    inputs::fill(&wanted, &mut given, args.seed);
     let (outputs, report) = Simulator::new(&program, &target, options)?.run(&given)?;
     if let Some(folder) = &args.output_dir {
         write_outputs(folder, &outputs)?;
@@ -93,12 +108,19 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         bytes(dram)
     );
     for (engine, counters) in &report.engines {
+        if counters.instructions == 0 {
+            continue;
+        }
         println!(
             "  {engine:4} {:>8} instructions, busy {:>9} ticks, waiting {:>9}",
             counters.instructions, counters.busy_ticks, counters.semaphore_ticks
         );
     }
     for (name, tensor) in &outputs {
+        if args.values {
+            print!("{}", elements(name, tensor));
+            continue;
+        }
         let s = statistics(tensor);
         println!(
             "{name}: {} {:?}  min {:.4}  max {:.4}  mean {:.4}",
@@ -106,4 +128,33 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         );
     }
     Ok(exit::OK)
+}
+
+/// A runtime scalar is given like an input without dims.
+fn scalar(scalar: &RuntimeScalar) -> Wanted {
+    let (low, high) = scalar.range;
+    Wanted {
+        name: scalar.name.clone(),
+        dtype: DType::I32,
+        shape: vec![],
+        range: Some((low.into(), high.into())),
+    }
+}
+
+/// `name: dtype [shape]`, then the rows of the last axis. Floats are written so that they read back to the same bits.
+fn elements(name: &str, tensor: &Tensor) -> String {
+    let mut text = format!("{name}: {} {:?}\n", tensor.dtype, tensor.shape);
+    let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+    let words: Vec<String> = (0..tensor.elements())
+        .map(|i| match tensor.dtype {
+            DType::F32 | DType::F16 | DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => {
+                (tensor.element_f64(i) as f32).to_string()
+            }
+            _ => tensor.element_f64(i).to_string(),
+        })
+        .collect();
+    for words in words.chunks(row) {
+        text += &format!("  {}\n", words.join(" "));
+    }
+    text
 }

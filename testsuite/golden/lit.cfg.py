@@ -5,10 +5,10 @@ import lit.formats
 
 config.name = "kiln"
 config.test_format = lit.formats.ShTest(execute_external=False)
-config.suffixes = [".mlir", ".s", ".test"]
+config.suffixes = [".mlir", ".s", ".onnxtxt", ".test"]
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.environ["KILN_TEST_OUT"]
-# kiln, expect, FileCheck and not are found on this path.
+# kiln, expect, import-text, FileCheck and not are found on this path.
 config.environment["PATH"] = os.environ["KILN_TEST_BIN"] + os.pathsep + os.environ["PATH"]
 for name in ("KILN_BLESS", "HOME", "TMPDIR"):
     if name in os.environ:

@@ -3,7 +3,10 @@
 
 pub mod diff;
 pub mod faulty;
+pub mod fuzz;
 pub mod golden;
+pub mod onnx;
+pub mod onnx_text;
 pub mod sources;
 
 use std::path::{Path, PathBuf};

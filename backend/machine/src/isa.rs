@@ -162,7 +162,7 @@ macro_rules! for_each_inst { ($m:ident) => { $m! {
         timing "control" traps "illegal: `end` is no `endl`; nesting deeper than 8";
     /// Closes the innermost loop.
     endl = Endl @ 0x07, 1 words of Any {} touches {}
-        model "next iteration, or leave" timing "control; free when the loop goes on (a hardware loop)" traps "illegal: no loop is open";
+        model "next iteration, or leave" timing "none: the fetch unit closes loops (a hardware loop)" traps "illegal: no loop is open";
     /// Waits for a semaphore.
     semw = Semw @ 0x08, 1 words of Any { sem: Sem, n: u16 } touches {}
         model "block until sem ≥ n; sem -= n" timing "control, and the time blocked" traps "illegal: no such semaphore; deadlock: every stream waits";

@@ -1,5 +1,8 @@
 ; Embedding: y[24,40] = table[ids[24], :], one token on each partition. The host's ids are int64; the device holds
 ; i32, and an id outside the table is refused when it is bound.
+; RUN: kiln sim %s | expect %s
+; RUN: kiln asm %s -o %t.kiln && kiln disasm --whole %t.kiln > %t.s && kiln asm %t.s -o %t.again
+; RUN: cmp %t.kiln %t.again
 .target edge
 .input  ids   i32 [24]    @0x0 host=i64 range=0..49
 .input  table f16 [50,40] @0x1000
@@ -17,3 +20,7 @@
     fence
     dst ap2, spm[0:0x100].f32
     halt
+; EXPECT
+; On edge: 1115 cycles, 1.11 µs, 6.9 KiB of DRAM traffic
+;   q0        9 instructions, busy       439 ticks, waiting         0
+; y: f32 [24, 40]  min -0.9971  max 0.9985  mean -0.0090

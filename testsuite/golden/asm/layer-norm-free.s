@@ -1,6 +1,9 @@
 ; Layer norm over the free axis: x[40,96], tokens on partitions, 96 features in each.
 ; Mean and variance are per-partition scalars (a view of strides 0); gamma and beta reach all partitions by a load
 ; with partition stride 0, which reads DRAM once.
+; RUN: kiln sim %s | expect %s
+; RUN: kiln asm %s -o %t.kiln && kiln disasm --whole %t.kiln > %t.s && kiln asm %t.s -o %t.again
+; RUN: cmp %t.kiln %t.again
 .target edge
 .input  x     f32 [40,96] @0x0
 .input  gamma f32 [96]    @0x4000
@@ -53,3 +56,10 @@
     dfill spm[0:0x610].f32, 40:1x1x1, 0.00001f          ; epsilon
     sems sem5, n=1
     halt
+; EXPECT
+; On edge: 2824 cycles, 2.82 µs, 30.8 KiB of DRAM traffic
+;   vec       12 instructions, busy       241 ticks, waiting      1437
+;   act        7 instructions, busy       218 ticks, waiting      1255
+;   q0       12 instructions, busy      2260 ticks, waiting      1585
+;   q1        3 instructions, busy        32 ticks, waiting         0
+; y: f32 [40, 96]  min -2.4554  max 2.6215  mean 0.0016

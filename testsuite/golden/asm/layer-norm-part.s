@@ -1,6 +1,9 @@
 ; Layer norm over the partition axis: x[40,64] with its 64 features on partitions and tokens along the free axis.
 ; A sum over partitions is a product with ones, which also brings the sum to every partition. gamma and beta are
 ; per-partition scalars, so they ride along as scale and bias of one ACT instruction.
+; RUN: kiln sim %s | expect %s
+; RUN: kiln asm %s -o %t.kiln && kiln disasm --whole %t.kiln > %t.s && kiln asm %t.s -o %t.again
+; RUN: cmp %t.kiln %t.again
 .target edge
 .input  x     f32 [40,64] @0x0
 .input  gamma f32 [64]    @0x4000
@@ -59,3 +62,10 @@
     actr identity, spm[0:0x300].f32, spm[0:0x0].f32, spm[0:0x400].f32<0,0,0>, bias=spm[0:0x404].f32<0,0,0>, 64:1x1x40
     sems sem6, n=1
     halt
+; EXPECT
+; On edge: 11897 cycles, 11.90 µs, 170.5 KiB of DRAM traffic
+;   mxu        8 instructions, busy       384 ticks, waiting      1444
+;   vec        9 instructions, busy        90 ticks, waiting      1842
+;   act        8 instructions, busy       160 ticks, waiting      1857
+;   q0       15 instructions, busy     10578 ticks, waiting      1859
+; y: f32 [40, 64]  min -2.4836  max 2.4935  mean 0.0468

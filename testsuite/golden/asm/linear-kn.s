@@ -2,6 +2,9 @@
 ; x is the stationary operand with tokens on the grid's columns: x stands as rows of tokens, so `ldwt` turns it.
 ; w streams as it lies in DRAM, k on partitions; y comes out with tokens on partitions, as it is stored.
 ; K = 96 on 64 rows takes two passes; the second continues the chain of the first.
+; RUN: kiln sim %s | expect %s
+; RUN: kiln asm %s -o %t.kiln && kiln disasm --whole %t.kiln > %t.s && kiln asm %t.s -o %t.again
+; RUN: cmp %t.kiln %t.again
 .target edge
 .input  x f32 [48,96] @0x0
 .input  w f32 [96,80] @0x8000
@@ -44,3 +47,10 @@
     act identity, spm[0:0x800].f32, acc[0:0x0].f32, 48:1x1x80
     sems sem3, n=1
     halt
+; EXPECT
+; On edge: 4089 cycles, 4.09 µs, 63 KiB of DRAM traffic
+;   mxu        8 instructions, busy       752 ticks, waiting      2043
+;   act        4 instructions, busy       120 ticks, waiting      2826
+;   q0        7 instructions, busy      1989 ticks, waiting      2917
+;   q1        6 instructions, busy      1808 ticks, waiting         0
+; y: f32 [48, 80]  min -10.8787  max 11.3788  mean -0.0530

@@ -1,6 +1,9 @@
 ; Softmax over the free axis: x[48,100], rows on partitions.
 ; The row maximum leaves VEC negated, so that ACT subtracts it as a per-partition bias; ACT sums the exponentials
 ; while it makes them.
+; RUN: kiln sim %s | expect %s
+; RUN: kiln asm %s -o %t.kiln && kiln disasm --whole %t.kiln > %t.s && kiln asm %t.s -o %t.again
+; RUN: cmp %t.kiln %t.again
 .target edge
 .input  x f32 [48,100] @0x0
 .output y f32 [48,100] @0x8000
@@ -33,3 +36,9 @@
     act exp, spm[0:0x0].f32, spm[0:0x0].f32, bias=spm[0:0x200].f32<0,0,0>, sum=spm[0:0x204].f32, over=n2, 48:1x1x100
     sems sem2, n=1
     halt
+; EXPECT
+; On edge: 3072 cycles, 3.07 µs, 37.5 KiB of DRAM traffic
+;   vec        8 instructions, busy       186 ticks, waiting      1515
+;   act        4 instructions, busy       140 ticks, waiting      1438
+;   q0        7 instructions, busy      2260 ticks, waiting      1674
+; y: f32 [48, 100]  min 0.0029  max 0.0269  mean 0.0100

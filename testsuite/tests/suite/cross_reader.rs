@@ -3,7 +3,7 @@
 
 use kiln_frontend::onnx;
 use kiln_machine::random::Rng;
-use kiln_testsuite::{faulty, models};
+use kiln_testsuite::{models, onnx as build};
 use onnx_protobuf::{
     AttributeProto, FunctionProto, GraphProto, Message as _, ModelProto, NodeProto, SparseTensorProto,
     StringStringEntryProto, TensorProto, TypeProto, attribute_proto::AttributeType,
@@ -44,7 +44,7 @@ struct Writer(Rng);
 
 impl Writer {
     fn model(&mut self) -> ModelProto {
-        let mut model = faulty::model(self.graph(0));
+        let mut model = build::model(self.graph(0));
         model.ir_version = self.0.below(14) as i64;
         model.producer_version = self.text();
         model.model_version = self.0.next_u64() as i64;
@@ -60,14 +60,14 @@ impl Writer {
             node: self.several(|w| w.node(depth)),
             initializer: self.several(|w| w.tensor()),
             sparse_initializer: self.several(|w| w.sparse()),
-            input: self.several(|w| faulty::value("in", w.0.below(20) as i32, &["batch", "3", "seq + 1"])),
-            output: self.several(|w| faulty::value("out", w.0.below(20) as i32, &[])),
+            input: self.several(|w| build::value("in", w.0.below(20) as i32, &["batch", "3", "seq + 1"])),
+            output: self.several(|w| build::value("out", w.0.below(20) as i32, &[])),
             ..Default::default()
         }
     }
 
     fn node(&mut self, depth: u64) -> NodeProto {
-        let mut node = faulty::node(&self.text(), &self.text(), &["a", "", "b"], &["c"]);
+        let mut node = build::node(&self.text(), &self.text(), &["a", "", "b"], &["c"]);
         node.domain = self.text();
         node.attribute = self.several(|w| w.attribute(depth));
         node

@@ -1,4 +1,4 @@
-//! Runs lit over `testsuite/golden/`: every `.mlir`, `.s` and `.test` file there is a test.
+//! Runs lit over `testsuite/golden/`: every `.mlir`, `.s`, `.onnxtxt` and `.test` file there is a test.
 //!
 //! `LIT_FILTER=<regex>` selects some; `scripts/bless` accepts changed output.
 
@@ -15,6 +15,7 @@ fn goldens() {
     let tools = [
         ("kiln", env!("CARGO_BIN_EXE_kiln-under-test").to_string()),
         ("expect", env!("CARGO_BIN_EXE_expect").to_string()),
+        ("import-text", env!("CARGO_BIN_EXE_import-text").to_string()),
         ("FileCheck", format!("{LLVM_BIN}/FileCheck")),
         ("not", format!("{LLVM_BIN}/not")),
         ("split-file", format!("{LLVM_BIN}/split-file")),

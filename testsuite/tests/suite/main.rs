@@ -5,4 +5,5 @@ mod cross_reader;
 mod determinism;
 mod differential;
 mod golden;
+mod random;
 mod tidy;

@@ -1,10 +1,17 @@
 //! Rules about the sources themselves. Each failure lists every offender at once.
 
+use kiln_frontend::ops::TABLE;
+use kiln_machine::isa::ROWS;
+use kiln_passes::registry;
 use kiln_testsuite::{
-    repository,
+    onnx_text, repository,
     sources::{self, PACKAGES, Source},
 };
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn all() -> Vec<Source> {
     sources::all().expect("the sources can be read")
@@ -209,4 +216,58 @@ fn every_op_has_a_golden() {
     }
     assert!(count > 30, "only {count} ops were found: the check has lost its object");
     none(missing, "ops without a golden in testsuite/golden/ir");
+}
+
+/// A golden of `testsuite/golden`, or nothing where there is none.
+fn golden(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(repository().join("testsuite/golden").join(path)).unwrap_or_default()
+}
+
+/// `asm/instructions/<mnemonic>.s` runs the instruction, shows what it computes, and each way it can trap is tried.
+#[test]
+fn every_instruction_has_a_golden() {
+    let mut missing = Vec::new();
+    for row in ROWS {
+        let text = golden(format!("asm/instructions/{}.s", row.mnemonic));
+        let issued = text.lines().any(|line| line.split_whitespace().next() == Some(row.mnemonic));
+        if !issued {
+            missing.push(format!("{}: it is issued nowhere", row.mnemonic));
+        }
+        if !text.contains("kiln sim") {
+            missing.push(format!("{}: it is not run", row.mnemonic));
+        }
+        if !row.traps.is_empty() && !text.contains("not kiln sim") {
+            missing.push(format!("{}: it never traps ({})", row.mnemonic, row.traps));
+        }
+    }
+    none(missing, "instructions without a golden in testsuite/golden/asm/instructions");
+}
+
+#[test]
+fn every_onnx_op_has_a_golden() {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    sources::files(&repository().join("testsuite/golden/frontend"), "onnxtxt", &mut paths)
+        .expect("the goldens");
+    let mut shown = BTreeSet::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a golden");
+        let models = onnx_text::parse(&text).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()));
+        let nodes = models.iter().flat_map(|model| &model.graph.node);
+        shown.extend(nodes.map(|node| (node.domain.clone(), node.op_type.clone())));
+    }
+    let missing = TABLE.iter().filter(|row| !shown.contains(&(row.domain.to_string(), row.name.to_string())));
+    none(
+        missing.map(|row| format!("{} {}", row.domain, row.name)).collect(),
+        "operators without a graph in testsuite/golden/frontend",
+    );
+}
+
+#[test]
+fn every_pass_has_a_golden() {
+    let missing =
+        registry().iter().filter(|pass| !golden(format!("passes/{}.mlir", pass.name)).contains(pass.name));
+    none(
+        missing.map(|pass| pass.name.into()).collect(),
+        "passes without a golden in testsuite/golden/passes",
+    );
 }

@@ -1,0 +1,48 @@
+; `cred` over the group of the one core is the tensor itself.
+; RUN: rm -rf %t && split-file %s %t && cd %t
+; RUN: kiln sim cred.s --values > out
+; RUN: not kiln sim group.s >> out 2>&1
+; RUN: not kiln sim outside.s >> out 2>&1
+; RUN: expect %s < out
+;--- cred.s
+.target edge
+.output y f32 [2,2] @0x1000
+.data @0x0 f32 1, 2, 3, 4
+.engine q0
+    apset ap0, f32 @0x0 [2,1,1,2] <2,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    sems sem0, n=1
+    semw sem1, n=1
+    apset ap0, f32 @0x1000 [2,1,1,2] <2,0,0,1>
+    dst ap0, spm[0:0x40].f32
+    halt
+.engine col
+    semw sem0, n=1
+    cred sum, spm[0:0x40].f32, spm[0:0x0].f32, 2:1x1x2
+    sems sem1, n=1
+    halt
+;--- group.s
+.target edge
+.data @0x0 f32 1, 2, 3, 4
+.engine q0
+    apset ap0, f32 @0x0 [2,1,1,2] <2,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    sems sem0, n=1
+    halt
+.engine col
+    semw sem0, n=1
+    cred sum, spm[0:0x40].f32, spm[0:0x0].f32, 2:1x1x2, group=1
+    halt
+;--- outside.s
+.target edge
+.data @0x0 f32 1, 2, 3, 4
+.engine q0
+    apset ap0, f32 @0x0 [2,1,1,2] <2,0,0,1>
+    dld spm[0:0x0].f32, ap0
+    sems sem0, n=1
+    halt
+.engine col
+    semw sem0, n=1
+    cred sum, spm[63:0x40].f32, spm[0:0x0].f32, 2:1x1x2
+    halt
+; EXPECT
