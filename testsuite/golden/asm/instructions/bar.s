@@ -15,3 +15,12 @@
     bar group=3
     halt
 ; EXPECT
+; On edge: 1001 cycles, 1.00 µs, 0 B of DRAM traffic
+;   col        3 instructions, busy         1 ticks, waiting         0
+; kiln::sim::trap
+;
+;   × trap in col at word 0 (cycle 0): this machine does not have another group
+;   │ of cores
+;   │   bar group=3
+;   │   from no origin
+;   help: the program is wrong: check the operands of the instruction above

@@ -46,3 +46,25 @@
     cred sum, spm[63:0x40].f32, spm[0:0x0].f32, 2:1x1x2
     halt
 ; EXPECT
+; On edge: 1500 cycles, 1.50 µs, 128 B of DRAM traffic
+;   col        4 instructions, busy        16 ticks, waiting       241
+;   q0        7 instructions, busy        64 ticks, waiting      1228
+; y: f32 [2, 2]
+;   1 2
+;   3 4
+; kiln::sim::trap
+;
+;   × trap in col at word 1 (cycle 242): this machine does not have another
+;   │ group of cores
+;   │   cred sum, spm[0:0x40].f32<0,0,1>, spm[0:0x0].f32<0,0,1>, 2:1x1x2,
+;   │ group=1
+;   │   from no origin
+;   help: the program is wrong: check the operands of the instruction above
+;
+; kiln::sim::trap
+;
+;   × trap in col at word 1 (cycle 242): out of bounds: partitions 63..65 of 64
+;   │ in spm
+;   │   cred sum, spm[63:0x40].f32<0,0,1>, spm[0:0x0].f32<0,0,1>, 2:1x1x2
+;   │   from no origin
+;   help: the program is wrong: check the operands of the instruction above
