@@ -13,6 +13,7 @@ mod range;
 mod rules;
 #[cfg(test)]
 mod soundness;
+mod split;
 mod term;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,10 @@ pub use apply::{Budget, Fired, Log};
 pub use cost::Weights;
 pub use rules::{RULES, Right, Rule};
 
+use split::Part;
+
 use crate::axes::{Graph, NodeId};
+use crate::regions;
 
 /// What a rule may change in the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +81,33 @@ pub struct Report {
     pub cost: u64,
     /// No program in the e-graph costs less.
     pub lower_bound: u64,
+    /// Bodies that were rewritten once for several instances.
+    pub repeated: Vec<Repeated>,
+}
+
+/// A repeated region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// Nodes of the body as it was.
+    pub nodes: usize,
+    pub instances: usize,
+}
+
+impl Report {
+    /// Adds a part that stands `times` in the program; rules fire once for all of them.
+    fn add(&mut self, part: Report, times: u64) {
+        for (rule, fired) in part.fired {
+            let sum = self.fired.entry(rule).or_default();
+            sum.times += fired.times;
+            sum.terms += fired.terms;
+            sum.refused_cycle += fired.refused_cycle;
+        }
+        self.rounds = self.rounds.max(part.rounds);
+        self.terms += part.terms;
+        self.cost_before += part.cost_before * times;
+        self.cost += part.cost * times;
+        self.lower_bound += part.lower_bound * times;
+    }
 }
 
 /// A fault of ours, never of the model.
@@ -92,16 +123,33 @@ pub enum AlgebraError {
     Ir(#[from] kiln_ir::IrError),
 }
 
-/// Rewrites a graph.
+/// Rewrites a graph; each body that it repeats once.
 ///
 /// # Errors
 /// Internal faults only.
 pub fn optimise(graph: &Graph, options: Options) -> Result<(Graph, Report), AlgebraError> {
     let rules = compile_rules()?;
-    let mut program = term::load(graph);
+    let regions = regions::find(graph);
+    if !regions.is_empty()
+        && let Some(done) = split::optimise(graph, &regions, &rules, options)?
+    {
+        return Ok(done);
+    }
+    rewrite(&Part::whole(graph), &rules, options)
+}
+
+/// Rewrites one part of a program.
+fn rewrite(
+    part: &Part,
+    rules: &[apply::Compiled],
+    options: Options,
+) -> Result<(Graph, Report), AlgebraError> {
+    let graph = &part.graph;
+    let mut program = term::load(part);
+    let cost_before = cost_of(graph, &program, options.weights);
     let n = graph.nodes.len() as u32;
     let budget = Budget { rounds: 12, terms_per_rule: 2 * n + 200, matches_per_class: 64 };
-    let log = apply::saturate(&mut program, &rules, options.grade, budget);
+    let log = apply::saturate(&mut program, rules, options.grade, budget);
     if let Some((rule, detail)) = log.unsound {
         return Err(AlgebraError::Unsound { rule, detail });
     }
@@ -126,16 +174,16 @@ pub fn optimise(graph: &Graph, options: Options) -> Result<(Graph, Report), Alge
         fired: log.fired,
         rounds: log.rounds,
         terms: program.egraph.total_size(),
-        cost_before: cost_of(graph, options.weights),
+        cost_before,
         cost: found.cost,
         lower_bound: found.lower_bound,
+        repeated: Vec::new(),
     };
     Ok((out, report))
 }
 
 /// The cost of a graph as it stands.
-fn cost_of(graph: &Graph, weights: Weights) -> u64 {
-    let program = term::load(graph);
+fn cost_of(graph: &Graph, program: &term::Program, weights: Weights) -> u64 {
     let needed: std::collections::BTreeSet<egg::Id> = {
         let mut live = vec![false; graph.nodes.len()];
         let mut stack: Vec<NodeId> = graph.outputs.iter().map(|p| p.node).collect();

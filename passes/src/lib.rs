@@ -7,6 +7,7 @@ mod conv_to_contract;
 mod fold_constants;
 pub mod grouping;
 pub mod lower;
+pub mod regions;
 pub mod tiling;
 
 mod pipeline;

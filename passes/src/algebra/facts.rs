@@ -8,14 +8,15 @@ use kiln_ir::nn::{MapKind, ReduceKind};
 use kiln_ir::types::is_float;
 
 use super::range::Range;
+use super::split::Part;
 use super::term::{EGraph, Term};
-use crate::axes::{AxisId, ConstId, Graph, Kind, number};
+use crate::axes::{AxisId, ConstId, Kind, number};
 
 /// What terms refer to: extents of axes, bytes of constants, ranges of inputs.
 pub struct World {
     extents: Vec<u64>,
     consts: IndexSet<Bytes>,
-    inputs: Vec<Option<[i64; 2]>>,
+    inputs: Vec<Range>,
 }
 
 /// Facts of a class. Two terms of one class always agree on `axes` and `dtype`; the applier sees to it.
@@ -34,11 +35,11 @@ pub struct Facts {
 }
 
 impl World {
-    pub fn of(graph: &Graph) -> Self {
+    pub fn of(part: &Part) -> Self {
         World {
-            extents: graph.axes.clone(),
-            consts: graph.consts.clone(),
-            inputs: graph.inputs.iter().map(|p| p.outside.range).collect(),
+            extents: part.graph.axes.clone(),
+            consts: part.graph.consts.clone(),
+            inputs: part.ranges.clone(),
         }
     }
 
@@ -174,10 +175,7 @@ fn range_of(egraph: &EGraph, term: &Term) -> Range {
     let float = is_float(term.dtype);
     let all = Range::all(term.dtype);
     let range = match &term.kind {
-        Kind::Input { index, .. } => match world.inputs.get(*index as usize) {
-            Some(Some([lo, hi])) => Range::between(*lo as f64, *hi as f64),
-            _ => all,
-        },
+        Kind::Input { index, .. } => world.inputs.get(*index as usize).copied().unwrap_or(all),
         Kind::Const { id, .. } => {
             let size = term.dtype.size_bytes();
             let elements = world.const_bytes(*id).chunks_exact(size);

@@ -8,6 +8,7 @@ use kiln_ir::{Context, DType, Module, Tensor, TensorType};
 
 use super::apply::{Budget, Compiled, saturate};
 use super::pattern::{Pat, PatHead};
+use super::split::Part;
 use super::term::{Head, Term, load, unload};
 use super::{Grade, RULES, Rule};
 use crate::axes::round_trip::Random;
@@ -59,7 +60,7 @@ fn instances(rule: &'static Rule, context: &Context) -> usize {
 
 /// The graph with every class that the row gave another term computed by that one.
 fn rewritten(rule: &'static Rule, graph: &Graph) -> Option<Graph> {
-    let mut program = load(graph);
+    let mut program = load(&Part::whole(graph));
     let rules = [Compiled::new(rule).unwrap()];
     let budget = Budget { rounds: 1, terms_per_rule: 100, matches_per_class: 16 };
     let log = saturate(&mut program, &rules, Grade::E3, budget);

@@ -6,6 +6,7 @@ use kiln_ir::DType;
 use kiln_ir::nn::MapKind;
 
 use super::facts::World;
+use super::split::Part;
 use crate::axes::{Graph, Kind, NodeId, Origins};
 
 /// One operation over e-classes.
@@ -92,8 +93,9 @@ impl TermOrigins {
 }
 
 /// Puts a graph into a fresh e-graph, in program order.
-pub fn load(graph: &Graph) -> Program {
-    let mut egraph = EGraph::new(World::of(graph));
+pub fn load(part: &Part) -> Program {
+    let graph = &part.graph;
+    let mut egraph = EGraph::new(World::of(part));
     let mut classes: Vec<Id> = Vec::with_capacity(graph.nodes.len());
     let mut origins = TermOrigins::default();
     for node in &graph.nodes {

@@ -176,6 +176,53 @@ impl Kind {
         }
     }
 
+    /// The same op with every axis replaced, in a fixed order of places.
+    pub fn map_axes(&self, f: &mut impl FnMut(AxisId) -> AxisId) -> Kind {
+        let list = |axes: &[AxisId], f: &mut dyn FnMut(AxisId) -> AxisId| -> Vec<AxisId> {
+            axes.iter().map(|&a| f(a)).collect()
+        };
+        match self {
+            Kind::Input { index, axes } => Kind::Input { index: *index, axes: list(axes, f) },
+            Kind::Weight { file, offset, length, axes } => {
+                Kind::Weight { file: *file, offset: *offset, length: *length, axes: list(axes, f) }
+            }
+            Kind::Const { id, axes } => Kind::Const { id: *id, axes: list(axes, f) },
+            Kind::Iota { axis } => Kind::Iota { axis: f(*axis) },
+            Kind::Map(_) | Kind::Cast => self.clone(),
+            Kind::Ein { contracted, acc } => Kind::Ein { contracted: list(contracted, f), acc: *acc },
+            Kind::Reduce { kind, axes } => Kind::Reduce { kind: *kind, axes: list(axes, f) },
+            Kind::Scan { kind, axis, exclusive, reverse } => {
+                Kind::Scan { kind: *kind, axis: f(*axis), exclusive: *exclusive, reverse: *reverse }
+            }
+            Kind::Slice { from, to, start, stride } => {
+                Kind::Slice { from: f(*from), to: to.map(f), start: *start, stride: *stride }
+            }
+            Kind::Pad { from, to, low, value } => {
+                Kind::Pad { from: from.map(&mut *f), to: f(*to), low: *low, value: *value }
+            }
+            Kind::Concat { from, to } => {
+                Kind::Concat { from: from.iter().map(|a| a.map(&mut *f)).collect(), to: f(*to) }
+            }
+            Kind::Reverse { axis } => Kind::Reverse { axis: f(*axis) },
+            Kind::Gather { axis } => Kind::Gather { axis: f(*axis) },
+            Kind::Rename { pairs } => {
+                Kind::Rename { pairs: pairs.iter().map(|(old, new)| (f(*old), f(*new))).collect() }
+            }
+            Kind::Relayout { from, to } => Kind::Relayout { from: list(from, f), to: list(to, f) },
+            Kind::Broadcast { axes } => Kind::Broadcast { axes: list(axes, f) },
+            Kind::TopK { axis, to, largest, part } => {
+                Kind::TopK { axis: f(*axis), to: to.map(f), largest: *largest, part: *part }
+            }
+            Kind::Opaque { op, operands, results, result } => {
+                let mut dims = |all: &[Vec<Dim>]| -> Vec<Vec<Dim>> {
+                    all.iter().map(|d| d.iter().map(|dim| list(dim, f)).collect()).collect()
+                };
+                let (operands, results) = (dims(operands), dims(results));
+                Kind::Opaque { op: op.clone(), operands, results, result: *result }
+            }
+        }
+    }
+
     /// A short name, as rules and listings use it.
     pub fn name(&self) -> &'static str {
         match self {
