@@ -4,7 +4,7 @@ use kiln_machine::isa::{ActFunc, Dims, Dt, RedOp, Shape};
 use kiln_machine::numerics::act::{LUT_LEN, lut};
 
 use crate::dram::{Cursor, Dram};
-use crate::elementwise::{CHUNK, Kept, each_chunk, each_part};
+use crate::elementwise::{Kept, Scratch, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::kernels;
 use crate::lane::{Fault, OnChip, Place};
@@ -90,8 +90,7 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
     };
     let sum_place = sum.as_ref().map(|(place, _)| place);
     let places: Vec<&Place> = [&to, &from].into_iter().chain(&bias).chain(&scale).chain(sum_place).collect();
-    each_part(chip, shape.parts.into(), &places, |reach| {
-        let (mut x, mut other) = ([0.0f32; CHUNK], [0.0f32; CHUNK]);
+    each_part(chip, shape.parts.into(), &places, |reach, scratch: &mut Scratch<f32>| {
         let kept = sum.as_ref().map(|(_, sum)| Kept::new(shape.n, [0, 1, 2].map(|d| sum.over.has(d))));
         let mut chains = vec![0.0f32; kept.map_or(0, |kept| kept.count())];
         if let Some((place, sum)) = &sum
@@ -100,7 +99,7 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
             reach.load(place, 0, &mut chains)?;
         }
         each_chunk(to.elements(), |start, len| {
-            let (x, other) = (&mut x[..len], &mut other[..len]);
+            let (x, other) = (&mut scratch.x[..len], &mut scratch.y[..len]);
             reach.load(&from, start, x)?;
             if let Some(scale) = &scale {
                 reach.load(scale, start, other)?;

@@ -1,14 +1,21 @@
 //! The values of the matrix engine: the stationary grid and products with it.
+//!
+//! A load keeps the operand as a panel in the order in which it came; a product reads the newest panel under its
+//! window where it lies. Only where a window is pieced together from several loads are they laid into one grid.
+
+mod panel;
 
 use kiln_machine::isa::{Dt, Space, View};
 
 use crate::error::TrapKind;
-use crate::kernels::{self, COLS, Isa, Product, ROWS};
-use crate::lane::{OnChip, Place};
+use crate::kernels::team::Team;
+use crate::kernels::{self, COLS, Isa, Pair, Product, Stationary};
+use crate::lane::{Fault, OnChip, Place};
+use panel::{Panel, Terms};
 
 /// What a cell of the grid holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cell {
+pub(crate) enum Cell {
     Empty,
     Float,
     Integer,
@@ -17,20 +24,20 @@ enum Cell {
 /// The stationary operand, one number in each element of the array.
 pub(crate) struct Grid {
     side: usize,
+    /// Loads in their order, none of which lies wholly under a later one.
+    panels: Vec<Panel>,
+    /// What was loaded before all panels.
     cells: Vec<Cell>,
     floats: Vec<f32>,
-    integers: Vec<i32>,
-    /// The last packings; those that a load overlaps are dropped.
-    packed: Vec<Packed>,
+    integers: Vec<i16>,
+    /// Memory of panels that are no more.
+    spare: Vec<Panel>,
     moving: Vec<f32>,
-    moving_integers: Vec<i32>,
+    moving_pairs: Vec<Pair>,
 }
 
-/// A window of the grid, packed for the kernel.
-struct Packed {
-    window: Window,
-    floats: Vec<f32>,
-}
+/// Panels that are kept apart.
+const KEPT: usize = 8;
 
 /// Rows and columns of the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +49,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Whether all of `other` lies in it.
+    fn covers(&self, other: &Window) -> bool {
+        self.row <= other.row
+            && other.row + other.rows <= self.row + self.rows
+            && self.col <= other.col
+            && other.col + other.cols <= self.col + self.cols
+    }
+
     fn overlaps(&self, other: &Window) -> bool {
         self.row < other.row + other.rows
             && other.row < self.row + self.rows
@@ -49,9 +64,6 @@ impl Window {
             && other.col < self.col + self.cols
     }
 }
-
-/// How many packings are kept: one for each band of rows.
-const KEPT: usize = 4;
 
 /// One product with the grid.
 pub(crate) struct Mma<'a> {
@@ -77,16 +89,17 @@ impl Grid {
             cells: vec![Cell::Empty; side * side],
             floats: vec![0.0; side * side],
             integers: vec![0; side * side],
-            packed: Vec::new(),
+            panels: Vec::new(),
+            spare: Vec::new(),
             moving: Vec::new(),
-            moving_integers: Vec::new(),
+            moving_pairs: Vec::new(),
         }
     }
 
     /// Forget what is loaded.
     pub(crate) fn clear(&mut self) {
         self.cells.fill(Cell::Empty);
-        self.packed.clear();
+        self.spare.append(&mut self.panels);
     }
 
     /// Load a window from `rows` partitions of `cols` elements, or, transposed, from `cols` partitions of `rows`.
@@ -101,29 +114,54 @@ impl Grid {
         self.check(&window)?;
         let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
         let place = chip.place(src, src_reg, parts, [1, 1, free as u32])?;
-        let kind = operand_kind(src)?;
-        self.packed.retain(|packed| !packed.window.overlaps(&window));
-        let mut floats = vec![0.0f32; free];
-        let mut integers = vec![0i32; free];
-        for part in 0..parts {
-            let lane = &chip.lanes[place.part + part];
-            match kind {
-                Cell::Integer => lane.load(&place, 0, &mut integers)?,
-                _ => lane.load(&place, 0, &mut floats)?,
-            }
-            let (first, step) = if transposed {
-                (window.row * self.side + window.col + part, self.side)
-            } else {
-                ((window.row + part) * self.side + window.col, 1)
-            };
-            for i in 0..free {
-                let cell = first + i * step;
-                self.cells[cell] = kind;
-                self.floats[cell] = floats[i];
-                self.integers[cell] = integers[i];
+        operand_kind(src)?;
+        self.drop_panels_under(&window);
+        let mut panel = self.spare.pop().unwrap_or_default();
+        panel.load(chip, window, &place, transposed)?;
+        self.panels.push(panel);
+        Ok(())
+    }
+
+    /// Panels wholly under a new load are no more; the rest is laid into the grid if they become many.
+    fn drop_panels_under(&mut self, window: &Window) {
+        let under = |panel: &mut Panel| window.covers(&panel.window);
+        self.spare.extend(self.panels.extract_if(.., under));
+        if self.panels.len() == KEPT {
+            self.lay_panels();
+        }
+    }
+
+    /// Lay all panels into the grid, oldest first.
+    fn lay_panels(&mut self) {
+        for panel in &self.panels {
+            let Window { row, rows, col, cols } = panel.window;
+            for k in 0..rows {
+                let cells = (row + k) * self.side + col;
+                match &panel.terms {
+                    Terms::Floats(terms) => {
+                        let row = &mut self.floats[cells..][..cols];
+                        row.iter_mut().enumerate().for_each(|(m, cell)| *cell = terms[panel.at(k, m)]);
+                        self.cells[cells..][..cols].fill(Cell::Float);
+                    }
+                    Terms::Integers(terms) => {
+                        let row = &mut self.integers[cells..][..cols];
+                        row.iter_mut().enumerate().for_each(|(m, cell)| *cell = terms[panel.at(k, m)]);
+                        self.cells[cells..][..cols].fill(Cell::Integer);
+                    }
+                }
             }
         }
-        Ok(())
+        self.spare.append(&mut self.panels);
+    }
+
+    /// The panel that holds all of the window, if there is one; else the grid does.
+    fn panel_of(&mut self, window: &Window) -> Option<usize> {
+        let newest = self.panels.iter().rposition(|panel| panel.window.overlaps(window))?;
+        if self.panels[newest].window.covers(window) {
+            return Some(newest);
+        }
+        self.lay_panels();
+        None
     }
 
     /// `acc[m, n] (+)= Σ_k S[k, m] · moving[k, n]`.
@@ -141,35 +179,67 @@ impl Grid {
         let moving = chip.place(mma.moving, mma.moving_reg, mma.k, mma.n)?;
         let acc = chip.place(mma.acc, mma.acc_reg, mma.m, mma.n)?;
         let kind = operand_kind(mma.moving)?;
-        self.check_loaded(&window, kind)?;
+        let panel = self.panel_of(&window);
+        self.check_loaded(panel, &window, kind)?;
         let result_type = if kind == Cell::Integer { Dt::I32 } else { Dt::F32 };
         if acc.dt != result_type {
             return Err(TrapKind::ElementType { dt: acc.dt });
         }
         let shape = Product { rows: mma.m, cols: acc.elements(), depth: mma.k, accumulate: mma.continues };
         if kind == Cell::Integer {
-            let stationary = self.pack_integers(&window, mma.zero.0);
-            self.pack_moving_integers(chip, &moving, shape, mma.zero.1)?;
-            let moving = std::mem::take(&mut self.moving_integers);
-            let done = with_result(chip, &acc, mma, |rows| {
-                kernels::product_i32(shape, &stationary, &moving, rows);
-            });
-            self.moving_integers = moving;
-            return done;
+            return self.multiply_integers(chip, mma, panel, &window, shape, (&acc, &moving));
         }
-        self.pack_moving(chip, &moving, shape)?;
-        let mut operands = (std::mem::take(&mut self.moving), Vec::new());
-        let stationary = match mma.scales {
-            None => self.pack(&window),
-            Some(scales) => {
-                operands.1 = self.scaled(chip, mma, &window, scales, shape, &mut operands.0)?;
-                &operands.1
-            }
-        };
-        let done = with_result(chip, &acc, mma, |rows| {
-            kernels::product_f32(Isa::detect(), shape, stationary, &operands.0, rows);
+        let mut x = std::mem::take(&mut self.moving);
+        let packed = pack_floats(chip, &moving, shape, &mut x);
+        let done = packed.map_err(TrapKind::from).and_then(|()| {
+            let scaled;
+            let stationary = match (mma.scales, panel) {
+                (Some(scales), _) => {
+                    scaled = self.scaled(chip, mma, panel, &window, scales, shape, &mut x)?;
+                    Stationary { terms: &scaled, row: 1, step: shape.rows }
+                }
+                (None, Some(panel)) => self.panels[panel].floats(&window),
+                (None, None) => Stationary {
+                    terms: &self.floats[window.row * self.side + window.col..],
+                    row: 1,
+                    step: self.side,
+                },
+            };
+            with_result(chip, &acc, mma, |team, rows| {
+                kernels::product(team, Isa::detect(), shape, stationary, &x, rows);
+            })
         });
-        self.moving = operands.0;
+        self.moving = x;
+        done
+    }
+
+    fn multiply_integers(
+        &mut self,
+        chip: &mut OnChip,
+        mma: &Mma<'_>,
+        panel: Option<usize>,
+        window: &Window,
+        shape: Product,
+        (acc, moving): (&Place, &Place),
+    ) -> Result<(), TrapKind> {
+        let shape = Product { depth: mma.k.div_ceil(2), ..shape };
+        let mut x = std::mem::take(&mut self.moving_pairs);
+        let packed = pack_pairs(chip, moving, mma, shape, &mut x);
+        let done = packed.map_err(TrapKind::from).and_then(|()| {
+            let whole;
+            let stationary = match panel {
+                Some(panel) => self.panels[panel].pairs(window, mma.zero.0),
+                None => {
+                    let cells = &self.integers[window.row * self.side + window.col..];
+                    whole = panel::pairs(window, mma.zero.0, |k, m| cells[k * self.side + m]);
+                    Stationary { terms: &whole, row: 1, step: mma.m }
+                }
+            };
+            with_result(chip, acc, mma, |team, rows| {
+                kernels::product(team, Isa::detect(), shape, stationary, &x, rows);
+            })
+        });
+        self.moving_pairs = x;
         done
     }
 
@@ -205,9 +275,20 @@ impl Grid {
         Ok(())
     }
 
-    fn check_loaded(&self, window: &Window, kind: Cell) -> Result<(), TrapKind> {
+    /// Trap unless the window is loaded with numbers of this kind.
+    fn check_loaded(&self, panel: Option<usize>, window: &Window, kind: Cell) -> Result<(), TrapKind> {
+        if panel.is_some_and(|panel| self.panels[panel].kind() == kind) {
+            return Ok(());
+        }
         for row in window.row..window.row + window.rows {
-            let cells = &self.cells[row * self.side + window.col..][..window.cols];
+            let whole;
+            let cells = match panel {
+                Some(panel) => {
+                    whole = vec![self.panels[panel].kind(); window.cols];
+                    &whole
+                }
+                None => &self.cells[row * self.side + window.col..][..window.cols],
+            };
             if let Some(i) = cells.iter().position(|cell| *cell != kind) {
                 return Err(match cells[i] {
                     Cell::Empty => TrapKind::NoStationary { row, column: window.col + i },
@@ -223,45 +304,13 @@ impl Grid {
         Ok(())
     }
 
-    /// The window packed for the kernel, from the last packings if it is there.
-    fn pack(&mut self, window: &Window) -> &[f32] {
-        let found = self.packed.iter().position(|packed| packed.window == *window);
-        let index = found.unwrap_or_else(|| {
-            let floats = pack_window(&self.floats, self.side, window, |value| value);
-            if self.packed.len() == KEPT {
-                self.packed.remove(0);
-            }
-            self.packed.push(Packed { window: *window, floats });
-            self.packed.len() - 1
-        });
-        &self.packed[index].floats
-    }
-
-    fn pack_integers(&self, window: &Window, zero: u8) -> Vec<i32> {
-        pack_window(&self.integers, self.side, window, |value| value - i32::from(zero))
-    }
-
-    fn pack_moving(&mut self, chip: &OnChip, place: &Place, shape: Product) -> Result<(), TrapKind> {
-        self.moving.resize(shape.packed_moving_len(), 0.0);
-        pack_rows(chip, place, shape, &mut self.moving, |value| value)
-    }
-
-    fn pack_moving_integers(
-        &mut self,
-        chip: &OnChip,
-        place: &Place,
-        shape: Product,
-        zero: u8,
-    ) -> Result<(), TrapKind> {
-        self.moving_integers.resize(shape.packed_moving_len(), 0);
-        pack_rows(chip, place, shape, &mut self.moving_integers, |value: i32| value - i32::from(zero))
-    }
-
-    /// The packed stationary with its block scales; the packed moving operand is scaled in place.
+    /// The stationary operand with its block scales, `[k][m]`; the packed moving operand is scaled in place.
+    #[allow(clippy::too_many_arguments)]
     fn scaled(
         &self,
         chip: &OnChip,
         mma: &Mma<'_>,
+        panel: Option<usize>,
         window: &Window,
         scales: [(&View, i64); 2],
         shape: Product,
@@ -274,14 +323,22 @@ impl Grid {
         }
         let ss = chip.place(ss, ss_reg, blocks, [1, 1, mma.m as u32])?;
         let sx = chip.place(sx, sx_reg, blocks, mma.n)?;
-        let mut stationary = pack_window(&self.floats, self.side, window, |value| value);
+        let grid = match panel {
+            Some(panel) => self.panels[panel].floats(window),
+            None => Stationary {
+                terms: &self.floats[window.row * self.side + window.col..],
+                row: 1,
+                step: self.side,
+            },
+        };
+        let mut stationary = Vec::with_capacity(mma.k * shape.rows);
         let mut exponents = vec![0i32; shape.rows.max(shape.cols)];
         for block in 0..blocks {
             let rows = block * 32..((block + 1) * 32).min(mma.k);
             chip.lanes[ss.part + block].load(&ss, 0, &mut exponents[..shape.rows])?;
-            for (k, column) in rows.clone().flat_map(|k| (0..shape.rows).map(move |c| (k, c))) {
-                let at = column / ROWS * ROWS * mma.k + k * ROWS + column % ROWS;
-                stationary[at] *= power_of_two(exponents[column] - 127);
+            for (k, m) in rows.clone().flat_map(|k| (0..shape.rows).map(move |m| (k, m))) {
+                let term = grid.terms[m * grid.row + k * grid.step];
+                stationary.push(term * power_of_two(exponents[m] - 127));
             }
             chip.lanes[sx.part + block].load(&sx, 0, &mut exponents[..shape.cols])?;
             for (k, column) in rows.flat_map(|k| (0..shape.cols).map(move |c| (k, c))) {
@@ -311,45 +368,76 @@ fn operand_kind(view: &View) -> Result<Cell, TrapKind> {
     }
 }
 
-/// Blocks of [`ROWS`] columns of the grid, padded with zeros.
-fn pack_window<N: Copy + Default>(
-    grid: &[N],
-    side: usize,
-    window: &Window,
-    convert: impl Fn(N) -> N,
-) -> Vec<N> {
-    let mut packed = vec![N::default(); window.cols.div_ceil(ROWS) * ROWS * window.rows];
-    for k in 0..window.rows {
-        let row = &grid[(window.row + k) * side + window.col..][..window.cols];
-        for (block, columns) in row.chunks(ROWS).enumerate() {
-            let at = block * ROWS * window.rows + k * ROWS;
-            for (slot, value) in packed[at..].iter_mut().zip(columns) {
-                *slot = convert(*value);
-            }
-        }
-    }
-    packed
-}
+/// Bytes of a moving operand from which packing is worth spreading over threads.
+const PARALLEL_BYTES: usize = 1 << 14;
+
+/// How many partitions ahead of its reading a row is asked for.
+const AHEAD: usize = 8;
 
 /// Panels of [`COLS`] columns of the moving operand; the padding of the last may hold anything.
-fn pack_rows<N: crate::convert::Number>(
-    chip: &OnChip,
-    place: &Place,
-    shape: Product,
-    packed: &mut [N],
-    convert: impl Fn(N) -> N,
-) -> Result<(), TrapKind> {
-    let mut row = vec![N::default(); shape.cols];
-    for k in 0..shape.depth {
-        chip.lanes[place.part + k].load(place, 0, &mut row)?;
-        for (panel, columns) in row.chunks(COLS).enumerate() {
-            let at = panel * COLS * shape.depth + k * COLS;
-            for (slot, value) in packed[at..at + columns.len()].iter_mut().zip(columns) {
-                *slot = convert(*value);
+fn pack_floats(chip: &OnChip, place: &Place, shape: Product, packed: &mut Vec<f32>) -> Result<(), Fault> {
+    packed.resize(shape.packed_moving_len(), 0.0);
+    let lanes = &chip.lanes[place.part..place.part + shape.depth];
+    let plain = place.is_dense() && place.dt == Dt::F32;
+    pack(&chip.team, shape, packed, |start, panel: &mut [f32]| {
+        let columns = COLS.min(shape.cols - start);
+        for (k, (lane, row)) in lanes.iter().zip(panel.as_chunks_mut::<COLS>().0).enumerate() {
+            if plain {
+                if let Some(ahead) = lanes.get(k + AHEAD) {
+                    ahead.prefetch(place, start * 4, columns * 4);
+                }
+                let bytes = lane.checked_bytes(place, start * 4, columns * 4)?;
+                for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *slot = f32::from_le_bytes(*bytes);
+                }
+            } else {
+                lane.load(place, start, &mut row[..columns])?;
             }
         }
+        Ok(())
+    })
+}
+
+/// The same of integers less their zero point, two rows in a term.
+fn pack_pairs(
+    chip: &OnChip,
+    place: &Place,
+    mma: &Mma<'_>,
+    shape: Product,
+    packed: &mut Vec<Pair>,
+) -> Result<(), Fault> {
+    packed.resize(shape.packed_moving_len(), Pair::default());
+    let lanes = &chip.lanes[place.part..place.part + mma.k];
+    let zero = i32::from(mma.zero.1);
+    pack(&chip.team, shape, packed, |start, panel: &mut [Pair]| {
+        let columns = COLS.min(shape.cols - start);
+        for (lanes, row) in lanes.chunks(2).zip(panel.as_chunks_mut::<COLS>().0) {
+            // A last step alone is paired with a zero.
+            let mut numbers = [[0i32; COLS]; 2];
+            for (lane, numbers) in lanes.iter().zip(&mut numbers) {
+                lane.load(place, start, &mut numbers[..columns])?;
+                numbers.iter_mut().for_each(|number| *number -= zero);
+            }
+            for (i, slot) in row.iter_mut().enumerate() {
+                *slot = Pair([numbers[0][i] as i16, numbers[1][i] as i16]);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Run `work(first column, panel)` for each panel; the error is that of the first panel with one.
+fn pack<T: kernels::Term>(
+    team: &Team,
+    shape: Product,
+    packed: &mut [T],
+    work: impl Fn(usize, &mut [T]) -> Result<(), Fault> + Sync,
+) -> Result<(), Fault> {
+    let size = COLS * shape.depth;
+    if packed.len() * 4 < PARALLEL_BYTES {
+        return packed.chunks_mut(size).enumerate().try_for_each(|(panel, terms)| work(panel * COLS, terms));
     }
-    Ok(())
+    team.try_each_chunk(packed, size, |first, terms| work(first / size * COLS, terms))
 }
 
 /// Let `work` update the result rows, in place if each is one run of bytes, else on the side.
@@ -357,9 +445,9 @@ fn with_result(
     chip: &mut OnChip,
     acc: &Place,
     mma: &Mma<'_>,
-    work: impl FnOnce(&mut [&mut [u8]]),
+    work: impl FnOnce(&Team, &mut [&mut [u8]]),
 ) -> Result<(), TrapKind> {
-    let lanes = &mut chip.lanes[acc.part..acc.part + mma.m];
+    let (lanes, team) = (&mut chip.lanes[acc.part..acc.part + mma.m], &chip.team);
     if mma.continues {
         for lane in lanes.iter() {
             lane.check(acc)?;
@@ -367,7 +455,7 @@ fn with_result(
     }
     if acc.is_dense() {
         let mut rows: Vec<&mut [u8]> = lanes.iter_mut().map(|lane| lane.dense_bytes_mut(acc)).collect();
-        work(&mut rows);
+        work(team, &mut rows);
         lanes.iter_mut().for_each(|lane| lane.mark(acc));
         return Ok(());
     }
@@ -383,7 +471,7 @@ fn with_result(
             }
         }
     }
-    work(&mut side.chunks_mut(elements * 4).collect::<Vec<_>>());
+    work(team, &mut side.chunks_mut(elements * 4).collect::<Vec<_>>());
     for (lane, row) in lanes.iter_mut().zip(side.chunks(elements * 4)) {
         for (bytes, number) in row.as_chunks::<4>().0.iter().zip(&mut numbers) {
             *number = i32::from_le_bytes(*bytes);

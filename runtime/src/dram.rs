@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::kernels;
 use crate::shadow::Shadow;
 
 const PAGE: usize = 1 << 16;
@@ -124,6 +125,17 @@ impl Dram {
             done += step;
         }
         Ok(())
+    }
+
+    /// Bytes of an extent will soon be read.
+    pub(crate) fn prefetch(&self, cursor: &mut Cursor, address: u64, len: usize) {
+        if let Some((extent, row, column)) = self.find(cursor, address)
+            && let Extent { source: Source::Bytes { bytes, offset, pitch }, row_bytes, .. } =
+                &self.extents[extent]
+        {
+            let at = (offset + row * pitch + column) as usize;
+            kernels::prefetch(&bytes[at..at + len.min((row_bytes - column) as usize)]);
+        }
     }
 
     /// Write bytes at `address`, all inside the memory.

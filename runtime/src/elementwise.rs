@@ -3,8 +3,6 @@
 //! An operation loads each operand's chunk as numbers, works on slices, and stores the chunk. Since a result
 //! depends on its own partition's elements only, neither the chunk size nor the number of threads shows.
 
-use rayon::prelude::*;
-
 use crate::convert::Number;
 use crate::lane::{Fault, Lane, OnChip, Place};
 
@@ -12,7 +10,24 @@ use crate::lane::{Fault, Lane, OnChip, Place};
 pub(crate) const CHUNK: usize = 1024;
 
 /// Elements from which an operation is worth spreading over threads.
-const PARALLEL_ELEMENTS: usize = 1 << 15;
+const PARALLEL_ELEMENTS: usize = 1 << 12;
+
+/// Partitions that one item of a spread operation works on.
+const LANES: usize = 16;
+
+/// Chunks of operands, for one thread.
+pub(crate) struct Scratch<N> {
+    pub(crate) x: [N; CHUNK],
+    pub(crate) y: [N; CHUNK],
+    pub(crate) mask: [f32; CHUNK],
+    pub(crate) wide: [i64; CHUNK],
+}
+
+impl<N: Number> Default for Scratch<N> {
+    fn default() -> Self {
+        Self { x: [N::default(); CHUNK], y: [N::default(); CHUNK], mask: [0.0; CHUNK], wide: [0; CHUNK] }
+    }
+}
 
 /// The lanes that one partition of an instruction may touch.
 pub(crate) struct Reach<'a> {
@@ -37,24 +52,25 @@ impl Reach<'_> {
 /// Run `work` for each of `parts` partitions; `places` are the operands that it touches.
 ///
 /// The error of the lowest partition is the one given.
-pub(crate) fn each_part<E: Send>(
+pub(crate) fn each_part<N: Number, E: Send>(
     chip: &mut OnChip,
     parts: usize,
     places: &[&Place],
-    work: impl Fn(&mut Reach<'_>) -> Result<(), E> + Sync,
+    work: impl Fn(&mut Reach<'_>, &mut Scratch<N>) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     let Some(part) = places.first().map(|place| place.part) else { return Ok(()) };
     let elements = places.iter().map(|place| place.elements()).max().unwrap_or(0);
     if places.iter().all(|place| place.part == part) && elements * parts >= PARALLEL_ELEMENTS {
-        let outcomes: Vec<Result<(), E>> = chip.lanes[part..part + parts]
-            .par_chunks_mut(1)
-            .with_min_len(8)
-            .enumerate()
-            .map(|(index, lanes)| work(&mut Reach { lanes, first: part + index, index }))
-            .collect();
-        return outcomes.into_iter().collect();
+        let lanes = &mut chip.lanes[part..part + parts];
+        return chip.team.try_each_chunk(lanes, LANES, |first, lanes| {
+            let mut scratch = Scratch::default();
+            (first..first + lanes.len())
+                .try_for_each(|index| work(&mut Reach { lanes, first: part + first, index }, &mut scratch))
+        });
     }
-    (0..parts).try_for_each(|index| work(&mut Reach { lanes: &mut chip.lanes, first: 0, index }))
+    let mut scratch = Scratch::default();
+    (0..parts)
+        .try_for_each(|index| work(&mut Reach { lanes: &mut chip.lanes, first: 0, index }, &mut scratch))
 }
 
 /// Run `work(start, length)` for the chunks of `elements` elements.

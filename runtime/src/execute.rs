@@ -7,6 +7,7 @@ use crate::activation;
 use crate::array::{Grid, Mma, Window};
 use crate::dram::Dram;
 use crate::error::TrapKind;
+use crate::kernels::team::Team;
 use crate::lane::OnChip;
 use crate::stream::Stream;
 use crate::transfer::{self, Direction, Pattern, Side};
@@ -22,12 +23,13 @@ pub(crate) struct Memories {
 
 impl Memories {
     /// This DRAM, and on-chip memories of this machine with nothing in them.
-    pub(crate) fn new(target: &Target, dram: Dram) -> Self {
+    pub(crate) fn new(target: &Target, dram: Dram, threads: usize) -> Self {
         Self {
             chip: OnChip::new(
                 target.partitions as usize,
                 target.spm_partition_bytes() as usize,
                 target.acc_partition_bytes() as usize,
+                Team::new(threads),
             ),
             dram,
             grid: Grid::new(target.partitions as usize),

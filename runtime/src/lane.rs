@@ -5,9 +5,11 @@
 //! dims; every load names a range of that order and converts runs, so arithmetic happens on plain slices.
 
 use kiln_machine::isa::{Dt, Space, View};
+use memmap2::MmapMut;
 
 use crate::convert::{self, Number};
-use crate::shadow::Shadow;
+use crate::kernels::{self, team::Team};
+use crate::shadow::{Shadow, SharedShadow};
 
 /// One partition of the scratchpad and of the accumulators.
 pub(crate) struct Lane {
@@ -16,13 +18,57 @@ pub(crate) struct Lane {
 }
 
 struct Memory {
-    bytes: Vec<u8>,
+    bytes: Backing,
+    /// Where in `bytes` the memory starts.
+    start: usize,
     written: Shadow,
 }
 
+/// The host's memory under a partition.
+enum Backing {
+    /// Pages of the system, large ones where it has them: an instruction touches all partitions.
+    Mapped(MmapMut),
+    Owned(Vec<u8>),
+}
+
+/// A line of the host's caches.
+const LINE: usize = 64;
+/// Lines that the sets of the host's first cache hold.
+const SETS: usize = 64;
+/// Partitions whose written bytes are also known together.
+const GROUP: usize = 32;
+
 impl Memory {
-    fn new(size: usize) -> Self {
-        Self { bytes: vec![0; size], written: Shadow::new(size) }
+    /// The memory of partition `part`. Partitions start in different sets of the host's caches, since the same
+    /// bytes of all of them are mostly read together.
+    fn new(part: usize, size: usize) -> Self {
+        let start = part * 5 % SETS * LINE;
+        let bytes = match MmapMut::map_anon(start + size) {
+            Ok(map) => {
+                // Only speed depends on it.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Backing::Mapped(map)
+            }
+            Err(_) => Backing::Owned(vec![0; start + size]),
+        };
+        Self { bytes, start, written: Shadow::new(size) }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Backing::Mapped(map) => &map[self.start..],
+            Backing::Owned(bytes) => &bytes[self.start..],
+        }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.bytes {
+            Backing::Mapped(map) => &mut map[self.start..],
+            Backing::Owned(bytes) => &mut bytes[self.start..],
+        }
     }
 }
 
@@ -62,6 +108,10 @@ pub(crate) struct Place {
     size: usize,
     /// Outermost first; dims that continue one another are merged.
     dims: [Dim; 3],
+    /// Every element is known to be written in every partition: nothing is left to check or to mark.
+    known: bool,
+    /// The elements of a partition are one run of bytes.
+    dense: bool,
 }
 
 impl Place {
@@ -71,9 +121,9 @@ impl Place {
     }
 
     /// Whether the elements of one partition are one run of bytes, in order.
+    #[inline]
     pub(crate) fn is_dense(&self) -> bool {
-        let [d0, d1, d2] = self.dims;
-        d0.n == 1 && d1.n == 1 && (d2.n == 1 || d2.stride == self.size as isize)
+        self.dense
     }
 
     /// The same elements read as 32-bit patterns; only for types of 32 bits.
@@ -87,6 +137,24 @@ impl Place {
         self.size
     }
 
+    /// The byte spans of a run: (first byte, bytes).
+    #[inline]
+    fn spans(&self, byte: usize, run: usize, stride: isize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (count, len) = match stride {
+            stride if stride == self.size as isize => (1, run * self.size),
+            0 => (1, self.size),
+            _ => (run, self.size),
+        };
+        (0..count).map(move |i| ((byte as isize + i as isize * stride) as usize, len))
+    }
+
+    /// Whether `visit(byte, elements, stride)` holds for all runs; it stops at the first for which it does not.
+    #[inline]
+    fn each_run(&self, mut visit: impl FnMut(usize, usize, isize) -> bool) -> bool {
+        let visit = |byte, run, stride| if visit(byte, run, stride) { Ok(()) } else { Err(()) };
+        self.runs(0, self.elements(), visit).is_ok()
+    }
+
     /// Call `visit(byte, elements, stride)` for the runs of elements `start..start + len`.
     #[inline]
     pub(crate) fn runs<E>(
@@ -96,6 +164,10 @@ impl Place {
         mut visit: impl FnMut(usize, usize, isize) -> Result<(), E>,
     ) -> Result<(), E> {
         let [d0, d1, d2] = self.dims;
+        if d0.n == 1 && d1.n == 1 {
+            let byte = (self.base as isize + start as isize * d2.stride) as usize;
+            return if len > 0 { visit(byte, len, d2.stride) } else { Ok(()) };
+        }
         let (mut i2, rest) = (start % d2.n, start / d2.n);
         let (mut i1, mut i0) = (rest % d1.n, rest / d1.n);
         let mut left = len;
@@ -118,20 +190,33 @@ impl Place {
 /// Both memories.
 pub(crate) struct OnChip {
     pub(crate) lanes: Vec<Lane>,
+    /// Who computes in them.
+    pub(crate) team: Team,
     spm_bytes: usize,
     acc_bytes: usize,
+    /// What is written in all partitions of each group.
+    groups: Vec<[SharedShadow; 2]>,
 }
 
 impl OnChip {
     /// Memories with nothing written; sizes in bytes for each partition.
-    pub(crate) fn new(parts: usize, spm_bytes: usize, acc_bytes: usize) -> Self {
-        let lane = |part| Lane { part, memories: [Memory::new(spm_bytes), Memory::new(acc_bytes)] };
-        Self { lanes: (0..parts).map(lane).collect(), spm_bytes, acc_bytes }
+    pub(crate) fn new(parts: usize, spm_bytes: usize, acc_bytes: usize, team: Team) -> Self {
+        let lane =
+            |part| Lane { part, memories: [Memory::new(part, spm_bytes), Memory::new(part, acc_bytes)] };
+        let group = |_| [SharedShadow::new(spm_bytes), SharedShadow::new(acc_bytes)];
+        Self {
+            lanes: (0..parts).map(lane).collect(),
+            team,
+            spm_bytes,
+            acc_bytes,
+            groups: (0..parts.div_ceil(GROUP)).map(group).collect(),
+        }
     }
 
     /// Nothing is written any more; the bytes stay, since none can be read before it is written.
     pub(crate) fn clear(&mut self) {
         self.lanes.iter_mut().flat_map(|lane| &mut lane.memories).for_each(|memory| memory.written.clear());
+        self.groups.iter_mut().flatten().for_each(SharedShadow::clear);
     }
 
     /// Bytes of one partition of a memory.
@@ -170,15 +255,42 @@ impl OnChip {
             });
         }
         let size = size as usize;
-        Ok(Place {
+        let dims = merged(n, view.strides, size);
+        let [d0, d1, d2] = dims;
+        let mut place = Place {
             space: view.space,
             part,
             dt: view.dt,
             base: base as usize,
             span: (first as usize, end as usize),
             size,
-            dims: merged(n, view.strides, size),
-        })
+            dims,
+            known: false,
+            dense: d0.n == 1 && d1.n == 1 && (d2.n == 1 || d2.stride == size as isize),
+        };
+        place.known =
+            (part / GROUP..(part + parts).div_ceil(GROUP)).all(|group| self.is_known(group, &place));
+        Ok(place)
+    }
+
+    /// Whether every partition of a group has all elements written. What is found out is noted.
+    fn is_known(&self, group: usize, place: &Place) -> bool {
+        let known = &self.groups[group][place.space as usize];
+        let noted = place.each_run(|byte, run, stride| {
+            place.spans(byte, run, stride).all(|(byte, len)| known.covers(byte, len))
+        });
+        if noted {
+            return true;
+        }
+        let lanes = &self.lanes[group * GROUP..((group + 1) * GROUP).min(self.lanes.len())];
+        let written = lanes.iter().all(|lane| lane.check(place).is_ok());
+        if written {
+            place.each_run(|byte, run, stride| {
+                place.spans(byte, run, stride).for_each(|(byte, len)| known.mark(byte, len));
+                true
+            });
+        }
+        written
     }
 }
 
@@ -209,7 +321,7 @@ impl Lane {
         let mut done = 0;
         place.runs(start, out.len(), |byte, run, stride| {
             self.check_run(place, byte, run, stride)?;
-            convert::load_run(&memory.bytes, byte, stride, place.dt, &mut out[done..done + run]);
+            convert::load_run(memory.bytes(), byte, stride, place.dt, &mut out[done..done + run]);
             done += run;
             Ok(())
         })
@@ -220,8 +332,8 @@ impl Lane {
         let memory = &mut self.memories[place.space as usize];
         let mut done = 0;
         let stored: Result<(), Fault> = place.runs(start, values.len(), |byte, run, stride| {
-            convert::store_run(&mut memory.bytes, byte, stride, place.dt, &values[done..done + run]);
-            memory.mark_run(byte, run, stride, place.size);
+            convert::store_run(memory.bytes_mut(), byte, stride, place.dt, &values[done..done + run]);
+            memory.mark_run(place, byte, run, stride);
             done += run;
             Ok(())
         });
@@ -230,18 +342,16 @@ impl Lane {
 
     /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
     pub(crate) fn copy_out(&self, place: &Place, start: usize, out: &mut [u8]) -> Result<(), Fault> {
-        let bytes = &self.memories[place.space as usize].bytes;
+        let bytes = self.memories[place.space as usize].bytes();
         let mut done = 0;
         place.runs(start, out.len() / place.size, |byte, run, stride| {
             self.check_run(place, byte, run, stride)?;
             let out = &mut out[done..done + run * place.size];
-            if stride == place.size as isize {
-                out.copy_from_slice(&bytes[byte..byte + out.len()]);
-            } else {
-                for (i, element) in out.chunks_exact_mut(place.size).enumerate() {
-                    let at = (byte as isize + i as isize * stride) as usize;
-                    element.copy_from_slice(&bytes[at..at + place.size]);
-                }
+            match place.size {
+                size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
+                1 => pick::<1>(bytes, byte, stride, out),
+                2 => pick::<2>(bytes, byte, stride, out),
+                _ => pick::<4>(bytes, byte, stride, out),
             }
             done += run * place.size;
             Ok(())
@@ -254,15 +364,14 @@ impl Lane {
         let mut done = 0;
         let copied: Result<(), Fault> = place.runs(start, values.len() / place.size, |byte, run, stride| {
             let values = &values[done..done + run * place.size];
-            if stride == place.size as isize {
-                memory.bytes[byte..byte + values.len()].copy_from_slice(values);
-            } else {
-                for (i, element) in values.chunks_exact(place.size).enumerate() {
-                    let at = (byte as isize + i as isize * stride) as usize;
-                    memory.bytes[at..at + place.size].copy_from_slice(element);
-                }
+            let bytes = memory.bytes_mut();
+            match place.size {
+                size if stride == size as isize => bytes[byte..byte + values.len()].copy_from_slice(values),
+                1 => spread::<1>(bytes, byte, stride, values),
+                2 => spread::<2>(bytes, byte, stride, values),
+                _ => spread::<4>(bytes, byte, stride, values),
             }
-            memory.mark_run(byte, run, stride, place.size);
+            memory.mark_run(place, byte, run, stride);
             done += run * place.size;
             Ok(())
         });
@@ -270,42 +379,63 @@ impl Lane {
     }
 
     /// Check that every element of the operand was written.
+    #[inline]
     pub(crate) fn check(&self, place: &Place) -> Result<(), Fault> {
+        if place.known {
+            return Ok(());
+        }
         place.runs(0, place.elements(), |byte, run, stride| self.check_run(place, byte, run, stride))
     }
 
     /// Mark every element of the operand as written.
+    #[inline]
     pub(crate) fn mark(&mut self, place: &Place) {
+        if place.known {
+            return;
+        }
         let memory = &mut self.memories[place.space as usize];
         let marked: Result<(), Fault> = place.runs(0, place.elements(), |byte, run, stride| {
-            memory.mark_run(byte, run, stride, place.size);
+            memory.mark_run(place, byte, run, stride);
             Ok(())
         });
         debug_assert!(marked.is_ok());
     }
 
-    /// The operand's bytes, if it [is dense](Place::is_dense).
-    pub(crate) fn dense_bytes(&self, place: &Place) -> &[u8] {
+    /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense), if all of them were written.
+    #[inline]
+    pub(crate) fn checked_bytes(&self, place: &Place, start: usize, len: usize) -> Result<&[u8], Fault> {
         debug_assert!(place.is_dense());
-        &self.memories[place.space as usize].bytes[place.span.0..place.span.1]
+        let memory = &self.memories[place.space as usize];
+        let first = place.span.0 + start;
+        if !place.known
+            && let Some(byte) = memory.written.first_unwritten(first, len)
+        {
+            return Err(Fault::Unwritten { space: place.space, part: self.part, byte });
+        }
+        Ok(&memory.bytes()[first..first + len])
+    }
+
+    /// Bytes `start..start + len` of a dense operand will soon be read.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: &Place, start: usize, len: usize) {
+        let first = place.span.0 + start;
+        kernels::prefetch(&self.memories[place.space as usize].bytes()[first..first + len]);
     }
 
     /// The operand's bytes for writing, if it [is dense](Place::is_dense); the caller marks them.
     pub(crate) fn dense_bytes_mut(&mut self, place: &Place) -> &mut [u8] {
         debug_assert!(place.is_dense());
-        &mut self.memories[place.space as usize].bytes[place.span.0..place.span.1]
+        &mut self.memories[place.space as usize].bytes_mut()[place.span.0..place.span.1]
     }
 
+    #[inline]
     fn check_run(&self, place: &Place, byte: usize, run: usize, stride: isize) -> Result<(), Fault> {
+        if place.known {
+            return Ok(());
+        }
         let written = &self.memories[place.space as usize].written;
-        let unwritten = if stride == place.size as isize {
-            written.first_unwritten(byte, run * place.size)
-        } else {
-            let distinct = if stride == 0 { 1 } else { run };
-            (0..distinct).find_map(|i| {
-                written.first_unwritten((byte as isize + i as isize * stride) as usize, place.size)
-            })
-        };
+        let unwritten =
+            place.spans(byte, run, stride).find_map(|(byte, len)| written.first_unwritten(byte, len));
         match unwritten {
             None => Ok(()),
             Some(byte) => Err(Fault::Unwritten { space: place.space, part: self.part, byte }),
@@ -314,13 +444,26 @@ impl Lane {
 }
 
 impl Memory {
-    fn mark_run(&mut self, byte: usize, run: usize, stride: isize, size: usize) {
-        if stride == size as isize {
-            self.written.mark(byte, run * size);
-        } else {
-            for i in 0..run {
-                self.written.mark((byte as isize + i as isize * stride) as usize, size);
-            }
+    #[inline]
+    fn mark_run(&mut self, place: &Place, byte: usize, run: usize, stride: isize) {
+        if !place.known {
+            place.spans(byte, run, stride).for_each(|(byte, len)| self.written.mark(byte, len));
         }
+    }
+}
+
+/// Elements of `SIZE` bytes that lie `stride` bytes apart, in a row.
+fn pick<const SIZE: usize>(bytes: &[u8], byte: usize, stride: isize, out: &mut [u8]) {
+    for (i, element) in out.as_chunks_mut::<SIZE>().0.iter_mut().enumerate() {
+        let at = (byte as isize + i as isize * stride) as usize;
+        element.copy_from_slice(&bytes[at..at + SIZE]);
+    }
+}
+
+/// The reverse of [`pick`].
+fn spread<const SIZE: usize>(bytes: &mut [u8], byte: usize, stride: isize, values: &[u8]) {
+    for (i, element) in values.as_chunks::<SIZE>().0.iter().enumerate() {
+        let at = (byte as isize + i as isize * stride) as usize;
+        bytes[at..at + SIZE].copy_from_slice(element);
     }
 }

@@ -23,6 +23,22 @@ struct Step {
     dense: usize,
 }
 
+/// In which order the elements of a place are walked; the same for all rows of a pattern.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    /// Outermost first; the first `depth` of them count.
+    outer: [Step; 4],
+    depth: usize,
+    run: Step,
+    empty: bool,
+}
+
+/// Elements of a run that lie at most so far apart are read with what is between them.
+const NEAR: i64 = 16;
+
+/// Bytes of a run that are asked for ahead; behind them the host foresees what comes.
+const PREFETCH_BYTES: usize = 512;
+
 impl DramPlace {
     /// Resolve a pattern with its register's value added.
     pub(crate) fn new(pattern: &AccessPattern, reg_value: i64, dram: &Dram) -> Result<Self, TrapKind> {
@@ -88,35 +104,74 @@ impl DramPlace {
         self.dims.iter().map(|(n, _)| n).product()
     }
 
+    /// The partitions `first..first + count` of the outermost dim.
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Self {
+        let row = self.row(first as i64);
+        let dims = [(count, self.dims[0].1), row.dims[1], row.dims[2], row.dims[3]];
+        Self { dims, ..row }
+    }
+
     /// Read all elements into dense row-major bytes of [`Self::dense_dt`].
     pub(crate) fn read(&self, dram: &Dram, cursor: &mut Cursor, out: &mut [u8]) -> Result<(), Unwritten> {
-        let Some(size) = self.dt.bytes() else { return self.read_nibbles(dram, cursor, out) };
-        let size = size as usize;
+        self.read_by(&self.walk(), dram, cursor, out)
+    }
+
+    /// The same with the walk of this place or of another row of its pattern.
+    pub(crate) fn read_by(
+        &self,
+        walk: &Walk,
+        dram: &Dram,
+        cursor: &mut Cursor,
+        out: &mut [u8],
+    ) -> Result<(), Unwritten> {
+        match self.dt.bytes() {
+            None => self.read_nibbles(dram, cursor, out),
+            Some(1) => self.read_as::<1>(walk, dram, cursor, out),
+            Some(2) => self.read_as::<2>(walk, dram, cursor, out),
+            Some(_) => self.read_as::<4>(walk, dram, cursor, out),
+        }
+    }
+
+    fn read_as<const SIZE: usize>(
+        &self,
+        walk: &Walk,
+        dram: &Dram,
+        cursor: &mut Cursor,
+        out: &mut [u8],
+    ) -> Result<(), Unwritten> {
         let mut line = Vec::new();
-        self.walk(|address, at, step| {
-            let span = &mut out[at * size..];
+        let element = |address: u64, cursor: &mut Cursor| {
+            let mut element = [0; SIZE];
+            dram.read(cursor, address, &mut element).map(|()| element)
+        };
+        self.visit(walk, |address, at, step| {
+            let span = &mut out[at * SIZE..];
             match (step.dram, step.dense) {
-                (1, 1) => dram.read(cursor, address, &mut span[..step.n * size]),
+                (1, 1) => dram.read(cursor, address, &mut span[..step.n * SIZE]),
                 (1, apart) => {
-                    line.resize(step.n * size, 0);
+                    line.resize(step.n * SIZE, 0);
                     dram.read(cursor, address, &mut line)?;
-                    for (element, bytes) in line.chunks_exact(size).enumerate() {
-                        span[element * apart * size..][..size].copy_from_slice(bytes);
-                    }
+                    spread::<SIZE>(line.as_chunks().0.iter(), span, apart);
                     Ok(())
                 }
                 (0, apart) => {
-                    let mut element = [0; 4];
-                    dram.read(cursor, address, &mut element[..size])?;
-                    for i in 0..step.n {
-                        span[i * apart * size..][..size].copy_from_slice(&element[..size]);
-                    }
+                    let element = element(address, cursor)?;
+                    spread::<SIZE>(std::iter::repeat_n(&element, step.n), span, apart);
                     Ok(())
                 }
                 (stride, apart) => {
+                    if (2..=NEAR).contains(&stride) {
+                        line.resize(((step.n - 1) * stride as usize + 1) * SIZE, 0);
+                        // What lies between need not be written; then each element is read by itself.
+                        if dram.read(cursor, address, &mut line).is_ok() {
+                            let near = line.as_chunks().0.iter().step_by(stride as usize);
+                            spread::<SIZE>(near, span, apart);
+                            return Ok(());
+                        }
+                    }
                     for i in 0..step.n {
-                        let address = address as i64 + i as i64 * stride * size as i64;
-                        dram.read(cursor, address as u64, &mut span[i * apart * size..][..size])?;
+                        let address = address as i64 + i as i64 * stride * SIZE as i64;
+                        span[i * apart * SIZE..][..SIZE].copy_from_slice(&element(address as u64, cursor)?);
                     }
                     Ok(())
                 }
@@ -124,12 +179,25 @@ impl DramPlace {
         })
     }
 
+    /// The first run of this place will soon be read, if its elements are neighbours.
+    pub(crate) fn prefetch(&self, walk: &Walk, dram: &Dram, cursor: &mut Cursor) {
+        if walk.run.dram == 1 && !walk.empty {
+            let bytes = walk.run.n * self.dt.bytes().unwrap_or(1) as usize;
+            dram.prefetch(cursor, self.base, bytes.min(PREFETCH_BYTES));
+        }
+    }
+
     /// Write dense row-major bytes to all elements.
     pub(crate) fn write(&self, dram: &mut Dram, bytes: &[u8]) -> Result<(), TrapKind> {
+        self.write_by(&self.walk(), dram, bytes)
+    }
+
+    /// The same with the walk of this place or of another row of its pattern.
+    pub(crate) fn write_by(&self, walk: &Walk, dram: &mut Dram, bytes: &[u8]) -> Result<(), TrapKind> {
         let Some(size) = self.dt.bytes() else { return Err(TrapKind::ElementType { dt: self.dt }) };
         let size = size as usize;
         let mut line = Vec::new();
-        self.walk(|address, at, step| {
+        self.visit(walk, |address, at, step| {
             let span = &bytes[at * size..];
             match (step.dram, step.dense) {
                 (1, 1) => dram.write(address, &span[..step.n * size]),
@@ -175,32 +243,50 @@ impl DramPlace {
         Ok(())
     }
 
-    /// Call `visit(byte address, dense index, run)` for runs along the dim that is best walked innermost.
-    fn walk<E>(&self, mut visit: impl FnMut(u64, usize, Step) -> Result<(), E>) -> Result<(), E> {
-        if self.elements() == 0 {
-            return Ok(());
-        }
-        let mut outer = self.steps();
+    /// The walk along runs in the dim that is best walked innermost.
+    pub(crate) fn walk(&self) -> Walk {
+        let none = Step { n: 1, dram: 1, dense: 1 };
+        let (mut steps, mut depth) = self.steps();
         // A dim without gaps, best if dense on both sides; else the last.
-        let best = outer
+        let used = &steps[..depth];
+        let best = used
             .iter()
             .rposition(|step| step.dram == 1)
-            .or_else(|| outer.iter().rposition(|step| step.dram == 0));
+            .or_else(|| used.iter().rposition(|step| step.dram == 0))
+            .or(depth.checked_sub(1));
         let run = match best {
-            Some(best) => outer.remove(best),
-            None => outer.pop().unwrap_or(Step { n: 1, dram: 1, dense: 1 }),
+            Some(best) => {
+                let run = steps[best];
+                steps.copy_within(best + 1.., best);
+                depth -= 1;
+                run
+            }
+            None => none,
         };
+        Walk { outer: steps, depth, run, empty: self.elements() == 0 }
+    }
+
+    /// Call `visit(byte address, dense index, run)` for the runs of a walk.
+    #[inline(always)]
+    fn visit<E>(
+        &self,
+        walk: &Walk,
+        mut visit: impl FnMut(u64, usize, Step) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if walk.empty {
+            return Ok(());
+        }
         let size = i64::from(self.dt.bytes().unwrap_or(1));
-        let mut index = vec![0; outer.len()];
+        let mut index = [0; 4];
         let (mut offset, mut dense) = (0i64, 0);
         loop {
-            visit((self.base as i64 + offset * size) as u64, dense, run)?;
+            visit((self.base as i64 + offset * size) as u64, dense, walk.run)?;
             // Count up, innermost first.
-            let mut level = outer.len();
+            let mut level = walk.depth;
             loop {
                 let Some(up) = level.checked_sub(1) else { return Ok(()) };
                 level = up;
-                let step = outer[level];
+                let step = walk.outer[level];
                 index[level] += 1;
                 offset += step.dram;
                 dense += step.dense;
@@ -214,22 +300,38 @@ impl DramPlace {
         }
     }
 
-    /// The dims longer than 1, neighbours joined where both sides continue.
-    fn steps(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> = Vec::with_capacity(4);
+    /// The dims longer than 1, neighbours joined where both sides continue, and their number.
+    fn steps(&self) -> ([Step; 4], usize) {
+        let mut steps = [Step { n: 1, dram: 1, dense: 1 }; 4];
+        let mut used = 0usize;
         let mut dense = self.elements();
         for (n, dram) in self.dims {
             dense /= n.max(1);
             let step = Step { n, dram, dense };
-            match steps.last_mut() {
+            match used.checked_sub(1).map(|last| &mut steps[last]) {
                 _ if n == 1 => {}
                 Some(last) if last.dram == n as i64 * dram && last.dense == n * dense => {
                     *last = Step { n: last.n * n, ..step };
                 }
-                _ => steps.push(step),
+                _ => {
+                    steps[used] = step;
+                    used += 1;
+                }
             }
         }
-        steps
+        (steps, used)
+    }
+}
+
+/// Elements in a row to places `apart` elements apart.
+#[inline(always)]
+fn spread<'a, const SIZE: usize>(
+    elements: impl Iterator<Item = &'a [u8; SIZE]>,
+    out: &mut [u8],
+    apart: usize,
+) {
+    for (slot, element) in out.as_chunks_mut::<SIZE>().0.iter_mut().step_by(apart).zip(elements) {
+        *slot = *element;
     }
 }
 

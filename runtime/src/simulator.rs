@@ -1,5 +1,6 @@
 //! Programs on the simulated machine: loading, binding, running.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -38,6 +39,9 @@ pub struct Options {
     /// Count cycles only: no values, no DRAM image; outputs are empty. Indices that a program reads into
     /// registers are then zero.
     pub timing_only: bool,
+    /// Threads that compute values, this one included; none: as many as the host runs at once. Neither values nor
+    /// errors depend on it.
+    pub threads: Option<NonZeroUsize>,
     /// Collect [`Report::trace`].
     pub trace: bool,
     /// Executes host segments, if there may be any.
@@ -93,7 +97,12 @@ impl<'a> Simulator<'a> {
             files = program.open_files(&options.model_dir)?;
             extents.extend(program.image.iter().map(|extent| load_extent(program, &files, extent)));
         }
-        let memories = Memories::new(target, Dram::new(program.dram_bytes, extents));
+        let threads = match (options.timing_only, options.threads) {
+            (true, _) => 1,
+            (false, Some(threads)) => threads.get(),
+            (false, None) => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let memories = Memories::new(target, Dram::new(program.dram_bytes, extents), threads);
         Ok(Self { program, target, options, segments, files, memories })
     }
 

@@ -4,7 +4,6 @@
 //! f32, integers into integers through i32.
 
 use kiln_machine::isa::{AccessPattern, Dt, Imm32, Shape, View};
-use rayon::prelude::*;
 
 use crate::convert::{self, Number};
 use crate::dram::{Cursor, Dram, Unwritten};
@@ -13,7 +12,10 @@ use crate::lane::{Lane, OnChip, Place};
 use crate::pattern::DramPlace;
 
 /// Bytes from which a transfer is worth spreading over threads.
-const PARALLEL_BYTES: usize = 1 << 18;
+const PARALLEL_BYTES: usize = 1 << 14;
+
+/// Partitions that one item of a spread transfer moves.
+const LANES: usize = 16;
 
 /// The on-chip side of a transfer: a view and its register's value.
 #[derive(Clone, Copy)]
@@ -51,44 +53,53 @@ pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<
     let Some((parts, n)) = from.shape() else { return Ok(()) };
     let to = dst.place(chip, parts, n)?;
     let from = DramPlace::new(from.pattern, from.reg, dram)?;
-    let free = to.elements();
-    let whole_at_once = from.runs_over_partitions() || (1..parts).any(|p| from.splits_a_byte(p.into()));
-    let lanes = &mut chip.lanes[to.part..to.part + parts as usize];
-    if whole_at_once {
-        let size = dense_size(from.dense_dt());
-        let mut bytes = vec![0; from.elements() * size];
+    let (free, dt) = (to.elements(), from.dense_dt());
+    let row_bytes = free * dense_size(dt);
+    let (lanes, team) = (&mut chip.lanes[to.part..to.part + parts as usize], &chip.team);
+    if (1..parts).any(|p| from.splits_a_byte(p.into())) {
+        let mut bytes = vec![0; row_bytes * lanes.len()];
         from.read(dram, &mut Cursor::default(), &mut bytes).map_err(unwritten)?;
-        for (lane, row) in lanes.iter_mut().zip(bytes.chunks(free * size)) {
-            put(lane, &to, row, from.dense_dt());
+        for (lane, row) in lanes.iter_mut().zip(bytes.chunks(row_bytes)) {
+            put(lane, &to, row, dt);
         }
         return Ok(());
     }
-    let one = |part: usize, lane: &mut Lane, cursor: &mut Cursor| {
-        let row = from.row(part as i64);
-        if to.is_dense() && to.dt == from.dt {
-            row.read(dram, cursor, lane.dense_bytes_mut(&to))?;
-            lane.mark(&to);
-        } else {
-            let mut bytes = vec![0; free * dense_size(from.dense_dt())];
-            row.read(dram, cursor, &mut bytes)?;
-            put(lane, &to, &bytes, from.dense_dt());
+    let over_partitions = from.runs_over_partitions();
+    let walk = from.row(0).walk();
+    let direct = to.is_dense() && to.dt == from.dt;
+    let some = |first: usize, lanes: &mut [Lane]| -> Result<(), Unwritten> {
+        let mut cursor = Cursor::default();
+        if over_partitions {
+            let mut bytes = vec![0; row_bytes * lanes.len()];
+            from.rows(first, lanes.len()).read(dram, &mut cursor, &mut bytes)?;
+            for (lane, row) in lanes.iter_mut().zip(bytes.chunks(row_bytes)) {
+                put(lane, &to, row, dt);
+            }
+            return Ok(());
+        }
+        for part in first..first + lanes.len() {
+            from.row(part as i64).prefetch(&walk, dram, &mut cursor);
+        }
+        let mut bytes = vec![0; if direct { 0 } else { row_bytes }];
+        for (part, lane) in lanes.iter_mut().enumerate() {
+            let row = from.row((first + part) as i64);
+            if direct {
+                row.read_by(&walk, dram, &mut cursor, lane.dense_bytes_mut(&to))?;
+                lane.mark(&to);
+            } else {
+                row.read_by(&walk, dram, &mut cursor, &mut bytes)?;
+                put(lane, &to, &bytes, dt);
+            }
         }
         Ok(())
     };
-    if free * lanes.len() * to.element_bytes() >= PARALLEL_BYTES {
-        let outcomes: Vec<_> = lanes
-            .par_iter_mut()
-            .enumerate()
-            .with_min_len(8)
-            .map_init(Cursor::default, |cursor, (part, lane)| one(part, lane, cursor))
-            .collect();
-        outcomes.into_iter().collect::<Result<(), Unwritten>>().map_err(unwritten)
+    if row_bytes * lanes.len() >= PARALLEL_BYTES {
+        team.try_each_chunk(lanes, LANES, some).map_err(unwritten)
     } else {
-        let mut cursor = Cursor::default();
         lanes
-            .iter_mut()
+            .chunks_mut(LANES)
             .enumerate()
-            .try_for_each(|(part, lane)| one(part, lane, &mut cursor))
+            .try_for_each(|(item, lanes)| some(item * LANES, lanes))
             .map_err(unwritten)
     }
 }
@@ -111,14 +122,14 @@ pub(crate) fn store(chip: &OnChip, dram: &mut Dram, to: Pattern<'_>, src: Side<'
         return to.write(dram, &bytes);
     }
     let mut bytes = vec![0; row_bytes];
+    let walk = to.row(0).walk();
     for (part, lane) in lanes.iter().enumerate() {
         let row = to.row(part as i64);
         if from.is_dense() && from.dt == to.dt {
-            lane.check(&from)?;
-            row.write(dram, lane.dense_bytes(&from))?;
+            row.write_by(&walk, dram, lane.checked_bytes(&from, 0, row_bytes)?)?;
         } else {
             take(lane, &from, &mut bytes, to.dt)?;
-            row.write(dram, &bytes)?;
+            row.write_by(&walk, dram, &bytes)?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use kiln_machine::isa::{CvtMode, Dims, Dt, Imm32, RedOp, Shape, VecOp, View};
 use kiln_machine::numerics;
 
 use crate::convert::Number;
-use crate::elementwise::{CHUNK, Kept, each_chunk, each_part};
+use crate::elementwise::{CHUNK, Kept, Scratch, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::kernels;
 use crate::lane::{Fault, OnChip, Place};
@@ -120,9 +120,9 @@ fn merge_as<N: Number>(
     to: &Place,
     [mask, a, b]: &[Place; 3],
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, mask, a, b], |reach| {
-        let (mut m, mut x, mut y) = ([0.0f32; CHUNK], [N::default(); CHUNK], [N::default(); CHUNK]);
+    each_part(chip, shape.parts.into(), &[to, mask, a, b], |reach, scratch: &mut Scratch<N>| {
         each_chunk(to.elements(), |start, len| {
+            let Scratch { mask: m, x, y, .. } = scratch;
             let (m, x, y) = (&mut m[..len], &mut x[..len], &mut y[..len]);
             reach.load(mask, start, m)?;
             reach.load(a, start, x)?;
@@ -162,10 +162,9 @@ fn select_as<N: Number>(
     predicate: Affine,
     other: N,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, from], |reach| {
-        let (mut keep, mut x) = ([0i64; CHUNK], [N::default(); CHUNK]);
+    each_part(chip, shape.parts.into(), &[to, from], |reach, scratch: &mut Scratch<N>| {
         each_chunk(to.elements(), |start, len| {
-            let (keep, x) = (&mut keep[..len], &mut x[..len]);
+            let (keep, x) = (&mut scratch.wide[..len], &mut scratch.x[..len]);
             predicate.fill(shape, reach.index, start, keep);
             reach.load(from, start, x)?;
             for (x, keep) in x.iter_mut().zip(keep) {
@@ -209,8 +208,8 @@ pub(crate) fn convert(
 /// `dst = base + cp·p + Σ c·i`.
 pub(crate) fn iota(chip: &mut OnChip, dst: Arg<'_>, shape: Shape, values: Affine) -> Result<(), TrapKind> {
     let to = dst.place(chip, shape)?;
-    each_part(chip, shape.parts.into(), &[&to], |reach| {
-        let (mut wide, mut x) = ([0i64; CHUNK], [0i32; CHUNK]);
+    each_part(chip, shape.parts.into(), &[&to], |reach, scratch: &mut Scratch<i32>| {
+        let Scratch { wide, x, .. } = scratch;
         each_chunk(to.elements(), |start, len| {
             values.fill(shape, reach.index, start, &mut wide[..len]);
             for (x, wide) in x.iter_mut().zip(&wide[..len]) {
@@ -344,12 +343,12 @@ fn fold_as<N: Fold>(
     kept: Kept,
     continues: bool,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[from, to], |reach| {
+    each_part(chip, shape.parts.into(), &[from, to], |reach, scratch: &mut Scratch<N>| {
         let mut chains = vec![N::start(op); kept.count()];
         if continues {
             reach.load(to, 0, &mut chains)?;
         }
-        let mut x = [N::default(); CHUNK];
+        let x = &mut scratch.x;
         each_chunk(from.elements(), |start, len| {
             reach.load(from, start, &mut x[..len])?;
             fold_rows(op, kept, start, &x[..len], &mut chains);
@@ -369,10 +368,10 @@ fn arg_reduce<N: Fold>(
     shape: Shape,
     kept: Kept,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[from, to], |reach| {
+    each_part(chip, shape.parts.into(), &[from, to], |reach, scratch: &mut Scratch<N>| {
         // (best, its index, elements met) of each kept element.
         let mut best = vec![(N::default(), 0i32, 0i32); kept.count()];
-        let mut x = [N::default(); CHUNK];
+        let x = &mut scratch.x;
         each_chunk(from.elements(), |start, len| {
             reach.load(from, start, &mut x[..len])?;
             kept.rows(start, len, |first, range, moves| {
@@ -433,7 +432,7 @@ fn scan_as<N: Fold>(
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
     let places: Vec<&Place> = [from, to].into_iter().chain(&carry).collect();
-    each_part(chip, shape.parts.into(), &places, |reach| {
+    each_part(chip, shape.parts.into(), &places, |reach, _: &mut Scratch<N>| {
         let mut row = vec![N::default(); n2];
         for index in 0..n0 * n1 {
             let mut acc = [N::start(op)];
@@ -484,7 +483,7 @@ fn shuffle_as<N: Number>(
     bound: usize,
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    each_part(chip, shape.parts.into(), &[to, from, idx], |reach| {
+    each_part(chip, shape.parts.into(), &[to, from, idx], |reach, _: &mut Scratch<N>| {
         let (mut out, mut indices) = (vec![N::default(); n2], vec![0i32; n2]);
         for row in 0..n0 * n1 {
             reach.load(idx, row * n2, &mut indices)?;
@@ -529,7 +528,7 @@ fn top_k_as<N: Fold>(
     smallest: bool,
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    each_part(chip, shape.parts.into(), &[src, values, indices], |reach| {
+    each_part(chip, shape.parts.into(), &[src, values, indices], |reach, _: &mut Scratch<N>| {
         let mut row = vec![N::default(); n2];
         for index in 0..n0 * n1 {
             reach.load(src, index * n2, &mut row)?;
@@ -576,8 +575,8 @@ fn map1<N: Number>(
     from: &Place,
     apply: impl Fn(&mut [N]) + Sync,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, from], |reach| {
-        let mut x = [N::default(); CHUNK];
+    each_part(chip, shape.parts.into(), &[to, from], |reach, scratch: &mut Scratch<N>| {
+        let x = &mut scratch.x;
         each_chunk(to.elements(), |start, len| {
             reach.load(from, start, &mut x[..len])?;
             apply(&mut x[..len]);
@@ -596,8 +595,8 @@ fn map2<N: Number>(
     [a, b]: [&Place; 2],
     apply: impl Fn(&mut [N], &[N]) + Sync,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, a, b], |reach| {
-        let (mut x, mut y) = ([N::default(); CHUNK], [N::default(); CHUNK]);
+    each_part(chip, shape.parts.into(), &[to, a, b], |reach, scratch: &mut Scratch<N>| {
+        let Scratch { x, y, .. } = scratch;
         each_chunk(to.elements(), |start, len| {
             reach.load(a, start, &mut x[..len])?;
             reach.load(b, start, &mut y[..len])?;

@@ -2,6 +2,8 @@
 
 mod bench;
 
+use std::num::NonZeroUsize;
+
 use bench::{Noise, Outcome, f32s, run_on, target};
 use kiln_machine::asm;
 use kiln_machine::tensor::Tensor;
@@ -48,8 +50,8 @@ fn inputs() -> [(&'static str, Tensor); 2] {
 }
 
 fn with_threads(threads: usize) -> Outcome {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-    pool.install(|| run_on(&program(), &target("core"), &inputs(), Options::default()))
+    let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+    run_on(&program(), &target("core"), &inputs(), options)
 }
 
 #[test]
@@ -69,8 +71,8 @@ fn a_fault_is_the_same_on_any_number_of_threads() {
             vts add, spm[0:0x0].f32, spm[0:0x0].f32, 1.0f, 64:1x1x1024
             halt";
     for threads in [1, 2, 5] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        let outcome = pool.install(|| run_on(text, &target("edge"), &[], Options::default()));
+        let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+        let outcome = run_on(text, &target("edge"), &[], options);
         let text = outcome.expect_err("a hole").to_string();
         assert!(text.contains("uninitialised read: spm partition 40, byte 0xffc"), "{text}");
     }

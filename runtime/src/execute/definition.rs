@@ -323,7 +323,7 @@ impl Draw {
 
 /// Memories full of moderate numbers of every type, the same in both.
 fn filled(target: &Target, rng: &mut Rng) -> (Memories, Plain) {
-    let mut memories = Memories::new(target, Dram::new(0, Vec::new()));
+    let mut memories = Memories::new(target, Dram::new(0, Vec::new()), 2);
     let mut plain = Plain([vec![0; PARTS * 32768], vec![0; PARTS * 4096]]);
     for space in [Space::Spm, Space::Acc] {
         let size = Plain::size(space);
