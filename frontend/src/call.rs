@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
 use kiln_machine::tensor::DType;
 
 use crate::diagnostics::{Code, Diagnostic};
@@ -23,6 +24,8 @@ pub struct Call<'a> {
     pub inputs: Vec<Option<Val>>,
     /// Files of tensors in attributes.
     pub files: &'a mut Files,
+    /// Shapes that the model declares for values, with all dims bound.
+    pub declared: &'a IndexMap<String, Vec<usize>>,
     /// Attributes asked for so far.
     pub used: RefCell<BTreeSet<String>>,
 }
@@ -49,6 +52,12 @@ impl<'a> Call<'a> {
     /// True when the node's output `i` is named, that is, wanted.
     pub fn wants(&self, i: usize) -> bool {
         self.node.output.get(i).is_some_and(|name| !name.is_empty())
+    }
+
+    /// The shape that the model declares for output `i`: where it would follow from values of the inputs, this is
+    /// what the exporter knew of them.
+    pub fn declared(&self, i: usize) -> Option<&'a [usize]> {
+        self.declared.get(self.node.output.get(i)?).map(Vec::as_slice)
     }
 
     /// The integers of input `i`, which must be known at import.

@@ -36,8 +36,6 @@ pub enum Code {
     UnboundDim,
     /// A value must be known at compile time and is not.
     NotConstant,
-    /// An index or integer may not fit the device's 32 bits.
-    IntegerRange,
     /// External data lies outside the model's folder, or outside its file.
     ExternalData,
     /// An import option names what the model does not have.
@@ -62,7 +60,6 @@ impl Code {
             Code::Shape => "onnx::shape",
             Code::UnboundDim => "onnx::unbound-dim",
             Code::NotConstant => "onnx::not-constant",
-            Code::IntegerRange => "onnx::integer-range",
             Code::ExternalData => "onnx::external-data",
             Code::Option => "onnx::option",
             Code::DataDependent => "onnx::data-dependent",

@@ -7,6 +7,7 @@
 mod compose;
 mod range;
 
+use bytes::Bytes;
 use indexmap::IndexMap;
 use kiln_ir::Origin;
 use kiln_ir::nn::{MapKind, OpKind};
@@ -90,6 +91,7 @@ pub struct Draft {
     origin: Origin,
     /// Tighter ranges that uses of an input ask for.
     demands: IndexMap<usize, Range>,
+    exceeds_32_bits: bool,
 }
 
 impl Draft {
@@ -249,19 +251,41 @@ impl Draft {
     /// Adds an `nn` op with one result: folded when its operands are known, dropped when it changes nothing.
     ///
     /// # Errors
-    /// [`Code::Shape`] when the operands do not go together, [`Code::IntegerRange`] when an int64 result may
-    /// not fit the device's 32 bits.
+    /// [`Code::Shape`] when the operands do not go together.
     pub fn op(&mut self, kind: OpKind, operands: &[Val]) -> Result<Val> {
         let ty = self.infer(&kind, operands)?.swap_remove(0);
+        if let Some(known) = self.without_elements(&kind, operands, &ty) {
+            return Ok(known);
+        }
         if let Some(same) = self.without_effect(&kind, operands, &ty) {
             return Ok(same);
         }
         if let Some(folded) = self.fold(&kind, operands, &ty) {
             return Ok(folded);
         }
-        let range = self.result_range(&kind, operands, &ty)?;
+        let range = self.result_range(&kind, operands, &ty);
+        self.exceeds_32_bits |= !range.is_within(Range::of_dtype(ty.dtype));
         let op = self.push_op(kind, operands);
         Ok(self.add(ty, Def::Op { op, result: 0 }, range))
+    }
+
+    /// A result without elements, or a sum over none, is known whatever the operands are.
+    fn without_elements(&mut self, kind: &OpKind, operands: &[Val], ty: &TensorType) -> Option<Val> {
+        if ty.elements() == 0 {
+            return Some(self.known(Tensor { dtype: ty.dtype, shape: ty.shape.clone(), data: Bytes::new() }));
+        }
+        let OpKind::Contract { dims, .. } = kind else { return None };
+        let shape = self.shape(operands[0]);
+        if dims.lhs_contract.iter().all(|&d| shape[d] > 0) {
+            return None;
+        }
+        let zero = Tensor { dtype: ty.dtype, shape: vec![], data: vec![0; ty.dtype.size_bytes()].into() };
+        Some(self.add_known(Known { tensor: zero, place: None, splat: true }, Some(ty.shape.clone())))
+    }
+
+    /// Whether some int64 result may not fit the 32 bits in which the device holds it.
+    pub fn exceeds_32_bits(&self) -> bool {
+        self.exceeds_32_bits
     }
 
     /// Adds an op with several results (`nn.topk`).
@@ -270,8 +294,11 @@ impl Draft {
     /// As [`Draft::op`].
     pub fn multi_op(&mut self, kind: OpKind, operands: &[Val]) -> Result<Vec<Val>> {
         let types = self.infer(&kind, operands)?;
-        let ranges: Vec<Range> =
-            types.iter().map(|ty| self.result_range(&kind, operands, ty)).collect::<Result<_>>()?;
+        if types.iter().all(|ty| ty.elements() == 0) {
+            let empty = |ty: TensorType| Tensor { dtype: ty.dtype, shape: ty.shape, data: Bytes::new() };
+            return Ok(types.into_iter().map(|ty| self.known(empty(ty))).collect());
+        }
+        let ranges: Vec<Range> = types.iter().map(|ty| self.result_range(&kind, operands, ty)).collect();
         let op = self.push_op(kind, operands);
         let def = |result| Def::Op { op, result };
         Ok(types
@@ -320,6 +347,9 @@ impl Draft {
                 }
             }
             OpKind::Map { kind } => self.map_without_effect(*kind, operands),
+            OpKind::ScatterNd { .. } | OpKind::ScatterElements { .. } => {
+                (self.ty(operands[2]).elements() == 0).then_some(operands[0])
+            }
             _ => None,
         }
     }
@@ -343,6 +373,14 @@ impl Draft {
             MapKind::Add => either(0),
             MapKind::Mul => either(1),
             MapKind::Sub if int(operands[1]) == Some(0) => Some(operands[0]),
+            MapKind::Min | MapKind::Max if !is_float(self.dtype(operands[0])) => {
+                // Intervals apart: one operand is always the one.
+                let (a, b) = (self.range(operands[0]), self.range(operands[1]));
+                let first = if kind == MapKind::Min { a.hi <= b.lo } else { a.lo >= b.hi };
+                let second = if kind == MapKind::Min { b.hi <= a.lo } else { b.lo >= a.hi };
+                let one = if first { Some(operands[0]) } else { second.then_some(operands[1]) };
+                one.filter(|_| self.shape(operands[0]) == self.shape(operands[1]))
+            }
             MapKind::Select => Some(operands[if int(operands[0])? != 0 { 1 } else { 2 }]),
             _ => None,
         }

@@ -17,10 +17,10 @@ const CONSTANT_LIMIT_BYTES: usize = 64 << 10;
 /// Shorter runs of integers are constants.
 const IOTA_FROM_ELEMENTS: usize = 512;
 
-/// The dtype in which the device holds `dtype`.
-pub fn device_dtype(dtype: DType) -> DType {
-    match dtype {
-        DType::I64 | DType::U64 => DType::I32,
+/// The dtype in which a value is held: 64-bit integers in 32 bits where their interval shows that they fit.
+fn held_dtype(draft: &Draft, v: Val) -> DType {
+    match draft.dtype(v) {
+        DType::I64 | DType::U64 if draft.range(v).is_within(Range::of_dtype(DType::I32)) => DType::I32,
         other => other,
     }
 }
@@ -44,7 +44,7 @@ pub fn emit(
         .iter()
         .map(|(spec, v)| {
             let ty = draft.ty(*v);
-            (ty.with_dtype(device_dtype(ty.dtype)), port(&spec.name, draft, *v, Direction::In))
+            (ty.with_dtype(held_dtype(draft, *v)), port(&spec.name, draft, *v, Direction::In))
         })
         .collect();
     let builder = FuncBuilder::new(&context, "main", &args)?;
@@ -56,17 +56,17 @@ pub fn emit(
         leaves: IndexMap::new(),
     };
     let live = live_ops(draft, outputs);
+    let results_of = results_of(draft);
     for (index, op) in draft.ops().iter().enumerate().filter(|(i, _)| live[*i]) {
         emitter.builder.set_origin(&op.origin);
-        let operands: Vec<ValueId> =
-            op.operands.iter().map(|&v| emitter.value(v)).collect::<kiln_ir::Result<_>>()?;
-        let results = emitter.builder.op(&device_kind(op), &operands)?;
-        emitter.op_results[index] = Some(results);
+        emitter.op(index, op, &results_of[index])?;
     }
     let mut results = Vec::with_capacity(outputs.len());
     for (name, v) in outputs {
         emitter.builder.set_origin(&Origin::default());
-        results.push((emitter.value(*v)?, port(name, draft, *v, Direction::Out)));
+        let value = emitter.value(*v)?;
+        let value = emitter.builder.cast(value, held_dtype(draft, *v))?;
+        results.push((value, port(name, draft, *v, Direction::Out)));
     }
     emitter.builder.finish(&mut module, &results)?;
     Ok(module)
@@ -82,7 +82,7 @@ fn port(name: &str, draft: &Draft, v: Val, direction: Direction) -> Port {
     let dtype = draft.dtype(v);
     let range = draft.range(v);
     let narrower = range.is_within(Range::of_dtype(dtype)) && range != Range::of_dtype(dtype);
-    let held_narrower = device_dtype(dtype) != dtype;
+    let held_narrower = held_dtype(draft, v) != dtype;
     let checked = direction == Direction::In && (held_narrower || narrower) && range != Range::ANY;
     Port {
         name: name.to_string(),
@@ -108,15 +108,35 @@ fn live_ops(draft: &Draft, outputs: &[(String, Val)]) -> Vec<bool> {
     live
 }
 
-/// The op with the device's dtypes in its attributes.
-fn device_kind(op: &DraftOp) -> OpKind {
-    match &op.kind {
-        OpKind::Cast { dtype } => OpKind::Cast { dtype: device_dtype(*dtype) },
-        OpKind::Contract { dims, acc, dtype } => {
-            OpKind::Contract { dims: dims.clone(), acc: *acc, dtype: device_dtype(*dtype) }
+/// For each op the draft's values of its results; none for a result that nothing has named.
+fn results_of(draft: &Draft) -> Vec<Vec<Option<Val>>> {
+    let mut results: Vec<Vec<Option<Val>>> = vec![Vec::new(); draft.ops().len()];
+    for (v, slot) in draft.values() {
+        if let Def::Op { op, result } = slot.def {
+            let list = &mut results[op];
+            list.resize(list.len().max(result + 1), None);
+            // Later values of a result are relabelled or assumed; the first is the op's own.
+            list[result].get_or_insert(v);
         }
-        other => other.clone(),
     }
+    results
+}
+
+/// Whether operand `i` of an op is an index, which is always held in 32 bits.
+fn is_index(kind: &OpKind, i: usize) -> bool {
+    i == 1
+        && matches!(
+            kind,
+            OpKind::Gather { .. }
+                | OpKind::GatherElements { .. }
+                | OpKind::GatherNd { .. }
+                | OpKind::ScatterNd { .. }
+                | OpKind::ScatterElements { .. }
+        )
+}
+
+fn is_64_bit_integer(dtype: DType) -> bool {
+    matches!(dtype, DType::I64 | DType::U64)
 }
 
 struct Emitter<'a> {
@@ -129,6 +149,41 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
+    /// An op in the dtypes in which its values are held: in 64 bits throughout when one of them needs them.
+    fn op(&mut self, index: usize, op: &DraftOp, results: &[Option<Val>]) -> kiln_ir::Result<()> {
+        let draft = self.draft;
+        let counts = |i: usize, v: Val| !is_index(&op.kind, i) && is_64_bit_integer(held_dtype(draft, v));
+        let is_wide = op.operands.iter().enumerate().any(|(i, &v)| counts(i, v))
+            || results.iter().flatten().any(|&v| is_64_bit_integer(held_dtype(draft, v)));
+        let in_op = |dtype: DType, is_index: bool| match dtype {
+            DType::I64 | DType::U64 if is_index || !is_wide => DType::I32,
+            other => other,
+        };
+        let mut operands = Vec::with_capacity(op.operands.len());
+        for (i, &v) in op.operands.iter().enumerate() {
+            let value = self.value(v)?;
+            operands.push(self.builder.cast(value, in_op(draft.dtype(v), is_index(&op.kind, i)))?);
+        }
+        let kind = match &op.kind {
+            OpKind::Cast { dtype } => OpKind::Cast { dtype: in_op(*dtype, false) },
+            OpKind::Contract { dims, acc, dtype } => {
+                OpKind::Contract { dims: dims.clone(), acc: *acc, dtype: in_op(*dtype, false) }
+            }
+            other => other.clone(),
+        };
+        let mut made = self.builder.op(&kind, &operands)?;
+        for (made, v) in made.iter_mut().zip(results) {
+            let held = v.map_or(DType::I32, |v| held_dtype(draft, v));
+            let dtype = self.builder.ty(*made).dtype;
+            // An index that an op makes is i32 whatever the model calls it.
+            if is_64_bit_integer(dtype) && held == DType::I32 {
+                *made = self.builder.cast(*made, held)?;
+            }
+        }
+        self.op_results[index] = Some(made);
+        Ok(())
+    }
+
     fn value(&mut self, v: Val) -> kiln_ir::Result<ValueId> {
         let draft = self.draft;
         match &draft.slot(v).def {
@@ -140,28 +195,27 @@ impl Emitter<'_> {
                     Err(kiln_ir::IrError::Malformed { message: format!("op {op} is used before it is made") })
                 }
             },
-            Def::Known(known) => self.known(known, draft.ty(v)),
+            Def::Known(known) => self.known(known, draft.ty(v), held_dtype(draft, v)),
         }
     }
 
-    fn known(&mut self, known: &Known, ty: &TensorType) -> kiln_ir::Result<ValueId> {
+    fn known(&mut self, known: &Known, ty: &TensorType, dtype: DType) -> kiln_ir::Result<ValueId> {
         if known.splat {
             if ty.elements() == 1 {
-                return self.leaf(&known.tensor, None, &ty.shape);
+                return self.leaf(&known.tensor, None, &ty.shape, dtype);
             }
-            let scalar = self.leaf(&known.tensor, None, &[])?;
+            let scalar = self.leaf(&known.tensor, None, &[], dtype)?;
             let spread = OpKind::Broadcast { dims: vec![], shape: ty.shape.clone() };
             return Ok(self.builder.op(&spread, &[scalar])?[0]);
         }
-        if let Some(made) = self.iota(&known.tensor, ty)? {
+        if let Some(made) = self.iota(&known.tensor, ty, dtype)? {
             return Ok(made);
         }
-        self.leaf(&known.tensor, known.place, &ty.shape)
+        self.leaf(&known.tensor, known.place, &ty.shape, dtype)
     }
 
     /// Long runs of consecutive integers as an `nn.iota`: positions, from which masks are made.
-    fn iota(&mut self, tensor: &Tensor, ty: &TensorType) -> kiln_ir::Result<Option<ValueId>> {
-        let dtype = device_dtype(ty.dtype);
+    fn iota(&mut self, tensor: &Tensor, ty: &TensorType, dtype: DType) -> kiln_ir::Result<Option<ValueId>> {
         let mut wide = (0..ty.rank()).filter(|&d| ty.shape[d] > 1);
         let (Some(axis), None) = (wide.next(), wide.next()) else { return Ok(None) };
         if dtype != DType::I32 || ty.elements() < IOTA_FROM_ELEMENTS {
@@ -186,8 +240,8 @@ impl Emitter<'_> {
         tensor: &Tensor,
         place: Option<crate::model_file::FilePlace>,
         shape: &[usize],
+        dtype: DType,
     ) -> kiln_ir::Result<ValueId> {
-        let dtype = device_dtype(tensor.dtype);
         let ty = TensorType::new(dtype, shape);
         let length = ty.size_bytes() as u64;
         let kind = match place {

@@ -358,8 +358,8 @@ fn reduce(kind: ReduceKind, tensor: &Tensor, axes: &[usize], dtype: DType) -> Op
                 match kind {
                     ReduceKind::Sum => Some(items.fold(0i64, i64::wrapping_add)),
                     ReduceKind::Prod => Some(items.fold(1i64, i64::wrapping_mul)),
-                    ReduceKind::Max => items.max(),
-                    ReduceKind::Min => items.min(),
+                    ReduceKind::Max => items.max().or(lowest(dtype)),
+                    ReduceKind::Min => items.min().or(highest(dtype)),
                     ReduceKind::Argmax => first_best(items, |a, b| a > b),
                     ReduceKind::Argmin => first_best(items, |a, b| a < b),
                 }
@@ -373,14 +373,42 @@ fn reduce(kind: ReduceKind, tensor: &Tensor, axes: &[usize], dtype: DType) -> Op
                 match kind {
                     ReduceKind::Sum => Some(items.fold(0.0, step(|a, b| a + b))),
                     ReduceKind::Prod => Some(items.fold(1.0, step(|a, b| a * b))),
-                    ReduceKind::Max => items.next().map(|first| items.fold(first, float_max)),
-                    ReduceKind::Min => items.next().map(|first| items.fold(first, float_min)),
+                    ReduceKind::Max => {
+                        Some(items.next().map_or(f64::NEG_INFINITY, |x| items.fold(x, float_max)))
+                    }
+                    ReduceKind::Min => Some(items.next().map_or(f64::INFINITY, |x| items.fold(x, float_min))),
                     ReduceKind::Argmax => first_best(items, |a, b| a > b).map(|i| i as f64),
                     ReduceKind::Argmin => first_best(items, |a, b| a < b).map(|i| i as f64),
                 }
             };
             encode_floats(&chains.iter().map(of).collect::<Option<Vec<_>>>()?, dtype)
         }
+    })
+}
+
+/// The neutral element of an integer maximum.
+fn lowest(dtype: DType) -> Option<i64> {
+    Some(match dtype {
+        DType::I8 => i8::MIN.into(),
+        DType::I16 => i16::MIN.into(),
+        DType::I32 => i32::MIN.into(),
+        DType::I64 => i64::MIN,
+        _ => 0,
+    })
+}
+
+/// The neutral element of an integer minimum; none where no i64 holds it.
+fn highest(dtype: DType) -> Option<i64> {
+    Some(match dtype {
+        DType::Bool => 1,
+        DType::I8 => i8::MAX.into(),
+        DType::U8 => u8::MAX.into(),
+        DType::I16 => i16::MAX.into(),
+        DType::U16 => u16::MAX.into(),
+        DType::I32 => i32::MAX.into(),
+        DType::U32 => u32::MAX.into(),
+        DType::I64 => i64::MAX,
+        _ => return None,
     })
 }
 

@@ -15,6 +15,7 @@ use petgraph::graph::DiGraph;
 use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic, Diagnostics, NodeRef};
 use crate::draft::{Draft, Val};
+use crate::inputs;
 use crate::model_file::Files;
 use crate::node_text::node_text;
 use crate::onnx::{AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
@@ -34,6 +35,8 @@ struct Scope<'p, 'm> {
     values: RefCell<IndexMap<String, Option<Val>>>,
     /// Initializers not read so far.
     initializers: IndexMap<&'m str, &'m TensorProto>,
+    /// Shapes that the graph declares, with all dims bound.
+    declared: IndexMap<String, Vec<usize>>,
 }
 
 /// How far name lookup got.
@@ -49,18 +52,24 @@ pub(crate) struct Walker<'m> {
     pub(crate) problems: Diagnostics,
     files: &'m mut Files,
     functions: IndexMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
+    dims: &'m IndexMap<String, i64>,
     depth: usize,
 }
 
 impl<'m> Walker<'m> {
-    /// A walker over a model with these local functions.
-    pub(crate) fn new(files: &'m mut Files, functions: &'m [FunctionProto]) -> Self {
+    /// A walker over a model with these local functions and bound dims.
+    pub(crate) fn new(
+        files: &'m mut Files,
+        functions: &'m [FunctionProto],
+        dims: &'m IndexMap<String, i64>,
+    ) -> Self {
         let key = |f: &'m FunctionProto| ((own_domain(f.domain()), f.name(), f.overload()), f);
         Walker {
             draft: Draft::default(),
             problems: Diagnostics::default(),
             files,
             functions: functions.iter().map(key).collect(),
+            dims,
             depth: 0,
         }
     }
@@ -110,6 +119,12 @@ impl<'m> Walker<'m> {
         mut scope: Scope<'_, 'm>,
     ) -> Vec<Option<Val>> {
         scope.initializers = graph.initializer.iter().map(|t| (t.name(), t)).collect();
+        scope.declared = graph
+            .value_info
+            .iter()
+            .chain(&graph.output)
+            .filter_map(|info| Some((info.name().to_string(), inputs::declared_shape(info, self.dims)?)))
+            .collect();
         for sparse in &graph.sparse_initializer {
             let name = sparse.values.as_ref().map_or("", |v| v.name());
             let message = format!("the sparse initializer {name:?} is not handled");
@@ -284,8 +299,15 @@ impl<'m> Walker<'m> {
         let Some(row) = row else {
             return function.map_or(Ok(None), |f| self.call_function(f, node, at, inputs));
         };
-        let mut call =
-            Call { draft: &mut self.draft, node, opset, inputs, files: self.files, used: RefCell::default() };
+        let mut call = Call {
+            draft: &mut self.draft,
+            node,
+            opset,
+            inputs,
+            files: self.files,
+            declared: &scope.declared,
+            used: RefCell::default(),
+        };
         let values = (row.import)(&mut call)?;
         if let Some(name) = call.unused_attribute() {
             return Err(Diagnostic::new(Code::Attribute, format!("attribute {name} is not handled"))
@@ -359,6 +381,7 @@ impl<'m> Walker<'m> {
             problems: std::mem::take(&mut self.problems),
             files: &mut *self.files,
             functions: self.functions.clone(),
+            dims: self.dims,
             depth: self.depth,
         };
         inner.nodes(&body.iter().collect::<Vec<_>>(), &opsets, &format!("{}/", at.name), &scope);

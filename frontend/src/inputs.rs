@@ -53,15 +53,31 @@ fn spec(info: &ValueInfoProto) -> Result<InputSpec, Diagnostic> {
             format!("input {name:?} is of {}, which is not handled", onnx_type_name(tensor.elem_type()));
         Diagnostic::new(Code::DType, message)
     })?;
-    let dims = tensor.shape.as_ref().map(|shape| {
-        let of = |dim: &tensor_shape_proto::Dimension| match &dim.value {
-            Some(tensor_shape_proto::dimension::Value::DimValue(n)) if *n >= 0 => DimSpec::Fixed(*n),
-            Some(tensor_shape_proto::dimension::Value::DimParam(text)) => DimSpec::parse(text),
-            _ => DimSpec::Unnamed,
-        };
-        shape.dim.iter().map(of).collect()
-    });
+    let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim_spec).collect());
     Ok(InputSpec { name, dtype, dims })
+}
+
+fn dim_spec(dim: &tensor_shape_proto::Dimension) -> DimSpec {
+    match &dim.value {
+        Some(tensor_shape_proto::dimension::Value::DimValue(n)) if *n >= 0 => DimSpec::Fixed(*n),
+        Some(tensor_shape_proto::dimension::Value::DimParam(text)) => DimSpec::parse(text),
+        _ => DimSpec::Unnamed,
+    }
+}
+
+/// The shape that the model declares for a value, if the bound dims give each of its extents.
+pub(crate) fn declared_shape(info: &ValueInfoProto, bound: &IndexMap<String, i64>) -> Option<Vec<usize>> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let extent = |dim: &tensor_shape_proto::Dimension| match dim_spec(dim) {
+        DimSpec::Fixed(n) => usize::try_from(n).ok(),
+        DimSpec::Expr(expr) => expr.eval(bound).ok().and_then(|n| usize::try_from(n).ok()),
+        DimSpec::Unnamed => None,
+    };
+    let shape: Vec<usize> = tensor.shape.as_ref()?.dim.iter().map(extent).collect::<Option<_>>()?;
+    let elements = shape.iter().try_fold(1i64, |n, &d| n.checked_mul(d.max(1) as i64))?;
+    (elements <= MAX_ELEMENTS).then_some(shape)
 }
 
 /// The values of dim names, and the shapes of all inputs.

@@ -24,6 +24,7 @@ pub mod onnx;
 pub mod ops;
 pub mod ops_doc;
 pub mod tensor_pb;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -119,8 +120,9 @@ struct Built {
 }
 
 /// How large int64 inputs without a declared range may be: tried in turn until all arithmetic fits 32 bits.
-/// The runtime checks the range that was needed.
-const INPUT_BOUNDS: [i64; 4] = [i32::MAX as i64, 1 << 24, 1 << 16, 1 << 8];
+/// The runtime checks the range that was needed. When none does, the first holds and the host computes what may
+/// not fit.
+const INPUT_BOUNDS: [i64; 3] = [i32::MAX as i64, 1 << 24, 1 << 16];
 
 fn build(model: &mut ModelFile, options: &ImportOptions) -> Result<Built, Diagnostics> {
     let _span = tracing::info_span!("import").entered();
@@ -128,11 +130,11 @@ fn build(model: &mut ModelFile, options: &ImportOptions) -> Result<Built, Diagno
     let specs = inputs::declared(&graph)?;
     let binding = inputs::bind(&specs, &options.dims, &options.input_shapes)?;
     let mut ranges = declared_ranges(&specs, options)?;
-    let mut bounds = INPUT_BOUNDS.iter().copied();
-    let mut bound = bounds.next();
-    // Each round either is the last or makes a range narrower.
+    let mut attempt = 0;
+    // Each round either is the last or makes a range narrower, but for one that takes the widest again.
     loop {
-        let mut walker = Walker::new(&mut model.files, &model.proto.functions);
+        let bound = *INPUT_BOUNDS.get(attempt).unwrap_or(&INPUT_BOUNDS[0]);
+        let mut walker = Walker::new(&mut model.files, &model.proto.functions, &binding.dims);
         let mut inputs = Vec::new();
         for (position, spec) in specs.iter().enumerate() {
             let ty = TensorType::new(spec.dtype, binding.shapes[&spec.name].clone());
@@ -152,11 +154,10 @@ fn build(model: &mut ModelFile, options: &ImportOptions) -> Result<Built, Diagno
         if narrowed {
             continue;
         }
-        if problems.iter().any(|p| p.code == Code::IntegerRange) && ranges.iter().any(Option::is_none) {
-            bound = bounds.next();
-            if bound.is_some() {
-                continue;
-            }
+        let open = specs.iter().zip(&ranges).any(|(s, r)| s.dtype == DType::I64 && r.is_none());
+        if draft.exceeds_32_bits() && open && attempt < INPUT_BOUNDS.len() {
+            attempt += 1;
+            continue;
         }
         problems.or(())?;
         let outputs =
@@ -165,12 +166,9 @@ fn build(model: &mut ModelFile, options: &ImportOptions) -> Result<Built, Diagno
     }
 }
 
-fn default_range(dtype: DType, bound: Option<i64>) -> Range {
+fn default_range(dtype: DType, bound: i64) -> Range {
     match dtype {
-        DType::I64 => {
-            let bound = bound.unwrap_or(INPUT_BOUNDS[INPUT_BOUNDS.len() - 1]);
-            Range::new(-bound - i64::from(bound == i32::MAX as i64), bound)
-        }
+        DType::I64 => Range::new(-bound - i64::from(bound == i32::MAX as i64), bound),
         other => Range::of_dtype(other),
     }
 }

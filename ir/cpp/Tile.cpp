@@ -130,6 +130,7 @@ LogicalResult BufType::verify(function_ref<InFlightDiagnostic()> err, ArrayRef<i
   if (llvm::any_of(shape, [](int64_t d) { return d <= 0; })) return err() << "extents of a buffer must be positive";
   bool f32 = element.isF32(), i32 = element.isSignlessInteger(32);
   bool narrow = element.isBF16() || element.isF16() || element.isSignlessInteger(8) || element.isUnsignedInteger(8) ||
+                element.isSignlessInteger(16) || element.isUnsignedInteger(16) || element.isUnsignedInteger(32) ||
                 isa<Float8E4M3FNType, Float8E5M2Type>(element);
   if (space == Space::Acc && !f32 && !i32) return err() << "acc holds f32 and i32, not " << element;
   if (!f32 && !i32 && !narrow) return err() << element << " is no element type on chip";

@@ -4,6 +4,7 @@
 pub mod algebra;
 pub mod axes;
 mod conv_to_contract;
+mod decompose_indexing;
 mod fold_constants;
 pub mod grouping;
 pub mod lower;

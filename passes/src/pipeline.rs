@@ -54,8 +54,8 @@ impl PassesError {
 }
 
 /// Before algebra: nothing is computed twice, no constant is computed at run time, and every product
-/// is a contraction (a convolution is one over views), so that one rule table serves all.
-pub const BEFORE_ALGEBRA: &str = "cse,fold-constants,conv-to-contract,cse";
+/// is a contraction (a convolution is one over views) and every lookup a gather, so that one rule table serves all.
+pub const BEFORE_ALGEBRA: &str = "cse,fold-constants,conv-to-contract,decompose-indexing,cse";
 
 /// After algebra: positional copies that only differed by name are one again.
 pub const AFTER_ALGEBRA: &str = "cse";

@@ -5,6 +5,7 @@ use kiln_ir::pass::{OptionInfo, Pass, PassError, PassInfo};
 
 use crate::algebra::{self, Weights};
 use crate::conv_to_contract::conv_to_contract;
+use crate::decompose_indexing::decompose_indexing;
 use crate::fold_constants::fold_constants;
 use crate::lower::lower;
 use kiln_machine::target::Target;
@@ -28,6 +29,12 @@ const PASSES: &[PassInfo] = &[
         description: "Write convolutions as views and contractions",
         options: &[],
         create: || Box::new(ConvToContract),
+    },
+    PassInfo {
+        name: "decompose-indexing",
+        description: "Write index tuples and scatters as lookups and selections",
+        options: &[],
+        create: || Box::new(DecomposeIndexing),
     },
     PassInfo {
         name: "algebra",
@@ -69,6 +76,14 @@ struct ConvToContract;
 impl Pass for ConvToContract {
     fn run(&mut self, module: &mut Module) -> Result<(), PassError> {
         Ok(conv_to_contract(module)?)
+    }
+}
+
+struct DecomposeIndexing;
+
+impl Pass for DecomposeIndexing {
+    fn run(&mut self, module: &mut Module) -> Result<(), PassError> {
+        Ok(decompose_indexing(module)?)
     }
 }
 

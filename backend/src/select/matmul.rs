@@ -4,7 +4,7 @@
 //! apart as the tile allows and their drain is hidden; then batch and outer m axes, chunks of m, and blocks of n. Each
 //! stationary chunk is loaded once. The chain ascends over the contracted axes in the order of the positions.
 
-use kiln_machine::isa::Space;
+use kiln_machine::isa::{Dt, Space};
 
 use super::geometry::{Dim, Piece, Position, Tile, merge, moved, pieces, repeat};
 use crate::lir::{Code, Lir, MOp};
@@ -51,6 +51,10 @@ struct Plan<'a> {
     transposed: bool,
     /// Element stride of the free axis of the stationary load.
     s_free: i64,
+}
+
+fn is_byte(dt: Dt) -> bool {
+    matches!(dt, Dt::I8 | Dt::U8)
 }
 
 /// Instructions for `acc (+)= s · x`; `Err` says why there are none.
@@ -113,7 +117,8 @@ fn plan<'a>(array: Array, acc: &'a Tile, s: &'a Tile, x: &'a Tile) -> Result<Pla
     if (!transposed && k > 1 && s.part != kp) || (transposed && m > 1 && s.part != mp) {
         return Err("the stationary operand's partition axis has extent 1 but its other axes do not".into());
     }
-    if s.dt != x.dt {
+    // The array takes signed and unsigned bytes side by side.
+    if s.dt != x.dt && !(is_byte(s.dt) && is_byte(x.dt)) {
         return Err(format!("operands of {} and {}", s.dt, x.dt));
     }
     let (s_bytes, x_bytes, a_bytes) = (s.element_bytes(), x.element_bytes(), acc.element_bytes());

@@ -191,10 +191,57 @@ impl Draft {
         self.map_scalar(MapKind::Div, sum, count as f64)
     }
 
-    /// Contraction; floats accumulate in f32, integers in i32, and the result has `dtype`.
+    /// Contraction; floats accumulate in f32 (f64 in f64) and the result has `dtype`. Of integers the array takes
+    /// bytes only, accumulated in i32: others are multiplied and summed elementwise.
     pub fn contract(&mut self, a: Val, b: Val, dims: ContractDims, dtype: DType) -> Result<Val> {
-        let acc = if is_float(dtype) { DType::F32 } else { DType::I32 };
+        let is_byte = |d: &Draft, v: Val| matches!(d.dtype(v), DType::I8 | DType::U8);
+        if !is_float(dtype) && !(dtype == DType::I32 && is_byte(self, a) && is_byte(self, b)) {
+            return self.sum_of_products(a, b, &dims, dtype);
+        }
+        let acc = match dtype {
+            DType::F64 => DType::F64,
+            d if is_float(d) => DType::F32,
+            _ => DType::I32,
+        };
         self.op(OpKind::Contract { dims, acc, dtype }, &[a, b])
+    }
+
+    /// A contraction as one product of broadcast operands, summed over its last dims.
+    fn sum_of_products(&mut self, a: Val, b: Val, dims: &ContractDims, dtype: DType) -> Result<Val> {
+        let (a, b) = (self.cast(a, dtype)?, self.cast(b, dtype)?);
+        let (lhs_free, rhs_free) = (dims.lhs_free(self.rank(a)), dims.rhs_free(self.rank(b)));
+        let (sa, sb) = (self.shape(a).to_vec(), self.shape(b).to_vec());
+        let paired = |pairs: &[usize], others: &[usize]| pairs.len() == others.len();
+        let extents = |s: &[usize], list: &[usize]| list.iter().map(|&d| s[d]).collect::<Vec<_>>();
+        if !paired(&dims.lhs_batch, &dims.rhs_batch)
+            || extents(&sa, &dims.lhs_contract) != extents(&sb, &dims.rhs_contract)
+        {
+            return Err(Diagnostic::new(Code::Shape, format!("cannot contract {sa:?} with {sb:?}")));
+        }
+        // Dims in order: batch, left free, right free, contracted.
+        let perm_a = [&dims.lhs_batch[..], &lhs_free, &dims.lhs_contract].concat();
+        let perm_b = [&dims.rhs_batch[..], &rhs_free, &dims.rhs_contract].concat();
+        let (a, b) = (self.transpose(a, &perm_a)?, self.transpose(b, &perm_b)?);
+        let ones = |n: usize| vec![1; n];
+        let shape_a = [
+            extents(&sa, &dims.lhs_batch),
+            extents(&sa, &lhs_free),
+            ones(rhs_free.len()),
+            extents(&sa, &dims.lhs_contract),
+        ]
+        .concat();
+        let shape_b = [
+            extents(&sb, &dims.rhs_batch),
+            ones(lhs_free.len()),
+            extents(&sb, &rhs_free),
+            extents(&sb, &dims.rhs_contract),
+        ]
+        .concat();
+        let (a, b) = (self.reshape(a, &shape_a)?, self.reshape(b, &shape_b)?);
+        let product = self.map2(MapKind::Mul, a, b)?;
+        let rank = self.rank(product);
+        let summed: Vec<usize> = (rank - dims.lhs_contract.len()..rank).collect();
+        self.reduce(ReduceKind::Sum, product, &summed, Keep::No)
     }
 
     /// Numpy's `matmul`: `[…, m, k] × […, k, n]`, batch dims broadcast, vectors allowed.

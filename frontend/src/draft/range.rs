@@ -4,8 +4,7 @@ use kiln_ir::nn::{MapKind, OpKind, ReduceKind, ScanKind};
 use kiln_ir::types::TensorType;
 use kiln_machine::tensor::{DType, Tensor};
 
-use super::{Def, Draft, Result, Val};
-use crate::diagnostics::{Code, Diagnostic};
+use super::{Def, Draft, Val};
 use crate::fold::{self, is_float};
 
 /// An inclusive interval; wide enough that sums and products of two 64-bit bounds cannot overflow.
@@ -97,34 +96,33 @@ impl Range {
 }
 
 impl Draft {
-    /// The interval of an op's result.
-    ///
-    /// # Errors
-    /// [`Code::IntegerRange`] when an int64 result may not fit 32 bits; narrower types wrap, as in ONNX.
-    pub(super) fn result_range(&self, kind: &OpKind, operands: &[Val], ty: &TensorType) -> Result<Range> {
+    /// The interval of an op's result. Narrower types wrap, as in ONNX; what may not fit the 32 bits in which the
+    /// device holds an int64 has an interval that says so.
+    pub(super) fn result_range(&self, kind: &OpKind, operands: &[Val], ty: &TensorType) -> Range {
         if is_float(ty.dtype) {
-            return Ok(Range::ANY);
+            return Range::ANY;
         }
-        let device = Range::of_dtype(ty.dtype);
         let exact = self.exact_range(kind, operands, ty);
-        if exact.is_within(device) {
-            return Ok(exact);
+        if exact.is_within(Range::of_dtype(ty.dtype)) {
+            return exact;
         }
-        if !matches!(ty.dtype, DType::I64 | DType::U64) {
-            return Ok(device);
+        match ty.dtype {
+            DType::I64 => exact.intersect(Range::ANY),
+            DType::U64 => Range { lo: 0, hi: u64::MAX.into() },
+            narrow => Range::of_dtype(narrow),
         }
-        Err(Diagnostic::new(
-            Code::IntegerRange,
-            format!("an int64 result between {} and {} may not fit the device's 32 bits", exact.lo, exact.hi),
-        )
-        .help("declare how large the inputs get, with a range for them"))
     }
 
     fn exact_range(&self, kind: &OpKind, operands: &[Val], ty: &TensorType) -> Range {
         let of = |i: usize| self.range(operands[i]);
         let wide = Range::of_dtype(ty.dtype);
+        // What no rule bounds: all that the dtype holds.
+        let any = match ty.dtype {
+            DType::I64 | DType::U64 => Range::ANY,
+            _ => wide,
+        };
         match kind {
-            OpKind::Map { kind } => self.map_range(*kind, operands).unwrap_or(wide),
+            OpKind::Map { kind } => self.map_range(*kind, operands).unwrap_or(any),
             OpKind::Cast { dtype } => match (is_float(self.dtype(operands[0])), dtype) {
                 (_, DType::Bool) => Range::new(0, 1),
                 // ONNX leaves what does not fit undefined.
@@ -149,7 +147,7 @@ impl Draft {
                 match kind {
                     ReduceKind::Sum => of(0).times(n),
                     ReduceKind::Max | ReduceKind::Min => of(0),
-                    ReduceKind::Prod => wide,
+                    ReduceKind::Prod => any,
                     ReduceKind::Argmax | ReduceKind::Argmin => Range::new(0, n.max(1) as i64 - 1),
                 }
             }
@@ -162,12 +160,13 @@ impl Draft {
             }
             OpKind::Iota { axis, .. } => Range::new(0, ty.shape[*axis].max(1) as i64 - 1),
             OpKind::Scan { kind: ScanKind::Sum, axis, .. } => of(0).times(ty.shape[*axis]),
+            OpKind::Scan { kind: ScanKind::Prod, .. } => any,
             OpKind::Scan { kind: ScanKind::Max, .. } => of(0).hull(Range::new(0, 0)),
             OpKind::ScatterNd { reduction } | OpKind::ScatterElements { reduction, .. } => match reduction {
                 kiln_ir::nn::ScatterReduction::None
                 | kiln_ir::nn::ScatterReduction::Max
                 | kiln_ir::nn::ScatterReduction::Min => of(0).hull(of(2)),
-                _ => wide,
+                _ => any,
             },
             // Of `nn.topk` the second result, an index, shares this: the hull holds both.
             OpKind::TopK { axis, .. } => {

@@ -100,3 +100,55 @@ pub fn microsoft_gelu(c: &mut Call) -> Result<Vec<Val>> {
     let x = input(c)?;
     Ok(vec![gelu::exact(c.draft, x)?])
 }
+
+/// `ThresholdedRelu`: x > α ? x : 0.
+pub fn thresholded_relu(c: &mut Call) -> Result<Vec<Val>> {
+    let (x, alpha) = (input(c)?, c.float_or("alpha", 1.0)?);
+    let above = c.draft.map_scalar(M::Gt, x, alpha.into())?;
+    let zero = c.draft.scalar(0.0, c.draft.dtype(x));
+    Ok(vec![c.draft.select(above, x, zero)?])
+}
+
+/// `Selu`: γ·(x > 0 ? x : α·(eˣ − 1)).
+pub fn selu(c: &mut Call) -> Result<Vec<Val>> {
+    let x = input(c)?;
+    let (alpha, gamma) = (c.float_or("alpha", 1.673_263_2)?, c.float_or("gamma", 1.050_701)?);
+    let exp = c.draft.map1(M::Exp, x)?;
+    let less = c.draft.map_scalar(M::Sub, exp, 1.0)?;
+    let below = c.draft.map_scalar(M::Mul, less, alpha.into())?;
+    let y = below_zero(c.draft, x, below)?;
+    Ok(vec![c.draft.map_scalar(M::Mul, y, gamma.into())?])
+}
+
+/// `Celu`: max(0, x) + min(0, α·(e^(x/α) − 1)).
+pub fn celu(c: &mut Call) -> Result<Vec<Val>> {
+    let (x, alpha) = (input(c)?, c.float_or("alpha", 1.0)?);
+    let scaled = c.draft.map_scalar(M::Div, x, alpha.into())?;
+    let exp = c.draft.map1(M::Exp, scaled)?;
+    let less = c.draft.map_scalar(M::Sub, exp, 1.0)?;
+    let below = c.draft.map_scalar(M::Mul, less, alpha.into())?;
+    Ok(vec![below_zero(c.draft, x, below)?])
+}
+
+/// `Shrink`: x − bias above λ, x + bias below −λ, 0 between.
+pub fn shrink(c: &mut Call) -> Result<Vec<Val>> {
+    let (x, bias, lambda) = (c.input(0)?, c.float_or("bias", 0.0)?, c.float_or("lambd", 0.5)?);
+    let dtype = c.draft.dtype(x);
+    let x =
+        if crate::fold::is_float(dtype) { x } else { c.draft.cast(x, kiln_machine::tensor::DType::F32)? };
+    let (above, below) =
+        (c.draft.map_scalar(M::Gt, x, lambda.into())?, c.draft.map_scalar(M::Lt, x, -f64::from(lambda))?);
+    let (less, more) =
+        (c.draft.map_scalar(M::Sub, x, bias.into())?, c.draft.map_scalar(M::Add, x, bias.into())?);
+    let zero = c.draft.scalar(0.0, c.draft.dtype(x));
+    let y = c.draft.select(below, more, zero)?;
+    let y = c.draft.select(above, less, y)?;
+    Ok(vec![c.draft.cast(y, dtype)?])
+}
+
+/// `SwiGLU`: a·σ(α·a)·b.
+pub fn swiglu(c: &mut Call) -> Result<Vec<Val>> {
+    let gate = swish(c, 1.0)?[0];
+    let b = c.input(1)?;
+    Ok(vec![c.draft.map2(M::Mul, gate, b)?])
+}

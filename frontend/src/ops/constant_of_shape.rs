@@ -8,7 +8,10 @@ use crate::draft::{Result, Val};
 
 /// `ConstantOfShape`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
-    let shape = c.extents(&c.known_ints(0, "the shape")?)?;
+    let shape = match (c.known_ints(0, "the shape"), c.declared(0)) {
+        (Err(_), Some(shape)) => shape.to_vec(),
+        (asked, _) => c.extents(&asked?)?,
+    };
     let value = match c.tensor("value")? {
         Some(v) if c.draft.splat(v).is_some() => c.draft.reshape(v, &[])?,
         Some(_) => return Err(Diagnostic::new(Code::Attribute, "attribute value must have one element")),

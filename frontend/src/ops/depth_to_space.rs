@@ -37,6 +37,11 @@ pub fn space_to_depth(c: &mut Call) -> Result<Vec<Val>> {
         return Err(Diagnostic::new(Code::Shape, format!("{h}×{w} are not blocks of {b}×{b}")));
     }
     let apart = c.draft.reshape(x, &[n, ch, h / b, b, w / b, b])?;
-    let turned = c.draft.transpose(apart, &[0, 3, 5, 1, 2, 4])?;
+    let perm = match c.string("mode")?.unwrap_or("DCR") {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => return Err(Diagnostic::new(Code::Attribute, format!("mode {other:?} is unknown"))),
+    };
+    let turned = c.draft.transpose(apart, &perm)?;
     Ok(vec![c.draft.reshape(turned, &[n, ch * b * b, h / b, w / b])?])
 }

@@ -14,13 +14,21 @@ use crate::draft::{Result, Val};
 /// `OneHot`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let (indices, values) = (c.input(0)?, c.input(2)?);
+    let rank = c.draft.rank(indices);
+    let axis = c.axis(c.int_or("axis", -1)?, rank + 1)?;
     let depth = match c.draft.tensor(c.input(1)?).and_then(|t| crate::fold::Values::of(&t)) {
         Some(crate::fold::Values::Int(v)) if v.len() == 1 => c.extents(&v)?[0],
         Some(crate::fold::Values::Float(v)) if v.len() == 1 => c.extents(&[v[0] as i64])?[0],
-        _ => return Err(Diagnostic::new(Code::NotConstant, "the depth depends on the values of the inputs")),
+        _ => match c.declared(0) {
+            Some(shape) if shape.len() == rank + 1 => shape[axis],
+            _ => {
+                return Err(Diagnostic::new(
+                    Code::NotConstant,
+                    "the depth depends on the values of the inputs",
+                ));
+            }
+        },
     };
-    let rank = c.draft.rank(indices);
-    let axis = c.axis(c.int_or("axis", -1)?, rank + 1)?;
     let indices = c.draft.cast(indices, DType::I64)?;
     let negative = c.draft.map_scalar(MapKind::Lt, indices, 0.0)?;
     let from_end = c.draft.map_scalar(MapKind::Add, indices, depth as f64)?;

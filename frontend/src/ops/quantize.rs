@@ -90,7 +90,12 @@ pub fn round_to(d: &mut Draft, x: Val, zero: Option<Val>, dtype: DType) -> Resul
 /// `DynamicQuantizeLinear`: to uint8, by the range of the values.
 pub fn dynamic(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
-    let d = &mut *c.draft;
+    let (codes, scale, zero) = by_range(c.draft, x)?;
+    Ok(vec![codes, scale, zero])
+}
+
+/// Codes of uint8 with scale and zero point, by the range of the values.
+pub fn by_range(d: &mut Draft, x: Val) -> Result<(Val, Val, Val)> {
     let axes: Vec<usize> = (0..d.rank(x)).collect();
     let max = d.reduce(ReduceKind::Max, x, &axes, Keep::No)?;
     let min = d.reduce(ReduceKind::Min, x, &axes, Keep::No)?;
@@ -106,7 +111,7 @@ pub fn dynamic(c: &mut Call) -> Result<Vec<Val>> {
     let zero = round_to(d, start, None, DType::U8)?;
     let scaled = d.map2(MapKind::Div, x, scale)?;
     let y = round_to(d, scaled, Some(zero), DType::U8)?;
-    Ok(vec![y, scale, zero])
+    Ok((y, scale, zero))
 }
 
 /// `com.microsoft.QLinearAdd` and `QLinearMul`: in float between dequantising and quantising.

@@ -1,15 +1,26 @@
 //! `Range`: start, start + delta, … below limit; all three known at import.
 
-use kiln_machine::tensor::Tensor;
+use kiln_ir::nn::MapKind;
+use kiln_machine::tensor::{DType, Tensor};
 
 use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
-use crate::fold::Values;
+use crate::fold::{Values, is_float};
 
 /// `Range`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let dtype = c.draft.dtype(c.input(0)?);
+    if (0..3).any(|i| c.optional(i).is_some_and(|v| c.draft.splat(v).is_none()))
+        && let Some(&[count]) = c.declared(0)
+    {
+        // The length is declared: start + i·delta, whatever they are.
+        let (start, delta) = (c.input(0)?, c.input(2)?);
+        let index = c.draft.iota(&[count], 0, if is_float(dtype) { DType::F32 } else { dtype })?;
+        let index = c.draft.cast(index, dtype)?;
+        let steps = c.draft.map2(MapKind::Mul, index, delta)?;
+        return Ok(vec![c.draft.map2(MapKind::Add, steps, start)?]);
+    }
     let known = |i: usize| -> Result<Values> {
         let v = c.input(i)?;
         c.draft.splat(v).and_then(Values::of).ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! `ReduceSum`, `ReduceMax`, …, `ReduceMean`, `ReduceL2`: axes as attribute or as input, whichever is given.
 
 use kiln_ir::nn::{MapKind, ReduceKind};
+use kiln_machine::tensor::DType;
 
 use crate::call::Call;
 use crate::draft::{Keep, Result, Val};
@@ -9,6 +10,11 @@ use crate::draft::{Keep, Result, Val};
 pub fn import(c: &mut Call, kind: ReduceKind) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     let (axes, keep) = axes(c)?;
+    if c.draft.dtype(x) == DType::Bool {
+        let codes = c.draft.cast(x, DType::U8)?;
+        let y = c.draft.reduce(kind, codes, &axes, keep)?;
+        return Ok(vec![c.draft.cast(y, DType::Bool)?]);
+    }
     Ok(vec![c.draft.reduce(kind, x, &axes, keep)?])
 }
 
@@ -84,7 +90,10 @@ fn axes(c: &mut Call) -> Result<(Vec<usize>, Keep)> {
     let noop = c.flag("noop_with_empty_axes", false)?;
     let listed = match c.ints("axes")? {
         Some(axes) => Some(axes.to_vec()),
-        None => c.optional_ints(1, "the axes")?,
+        None => match (c.optional_ints(1, "the axes"), declared_axes(c, keep)) {
+            (Err(_), Some(axes)) => return Ok((axes, keep)),
+            (axes, _) => axes?,
+        },
     };
     let axes = match listed {
         Some(axes) if !axes.is_empty() => c.axes(&axes, rank)?,
@@ -92,4 +101,25 @@ fn axes(c: &mut Call) -> Result<(Vec<usize>, Keep)> {
         _ => (0..rank).collect(),
     };
     Ok((axes, keep))
+}
+
+/// The axes whose reduction gives the declared shape, where it is the only set that does: extents of 1 aside, which
+/// it does not matter to reduce.
+fn declared_axes(c: &Call, keep: Keep) -> Option<Vec<usize>> {
+    let (from, to) = (c.draft.shape(c.optional(0)?), c.declared(0)?);
+    let wide: Vec<usize> = (0..from.len()).filter(|&d| from[d] != 1).collect();
+    if keep == Keep::Dims {
+        let axes: Vec<usize> = wide.iter().copied().filter(|&d| to.get(d) == Some(&1)).collect();
+        let fits = to.len() == from.len() && (0..from.len()).all(|d| axes.contains(&d) || from[d] == to[d]);
+        return fits.then_some(axes);
+    }
+    let mut found = (0u32..1 << wide.len().min(16)).filter_map(|set| {
+        let axes: Vec<usize> = (0..wide.len()).filter(|i| set >> i & 1 == 1).map(|i| wide[i]).collect();
+        let left: Vec<usize> = (0..from.len()).filter(|d| !axes.contains(d)).map(|d| from[d]).collect();
+        (left == to).then_some(axes)
+    });
+    match (found.next(), found.next()) {
+        (Some(axes), None) => Some(axes),
+        _ => None,
+    }
 }

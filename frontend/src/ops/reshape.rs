@@ -9,9 +9,14 @@ use crate::draft::{Result, Val};
 /// `Reshape`.
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
-    let asked = c.known_ints(1, "the shape")?;
     let copies_zero = !c.flag("allowzero", false)?;
     let from = c.draft.shape(x).to_vec();
+    let asked = match (c.known_ints(1, "the shape"), c.declared(0)) {
+        (Err(_), Some(shape)) if shape.iter().product::<usize>() == c.draft.ty(x).elements() => {
+            return Ok(vec![c.draft.reshape(x, &shape.to_vec())?]);
+        }
+        (asked, _) => asked?,
+    };
     let mut shape = Vec::with_capacity(asked.len());
     for (i, &n) in asked.iter().enumerate() {
         shape.push(match n {

@@ -12,7 +12,10 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let parts = c.int("num_outputs")?.map_or(c.node.output.len(), |n| n as usize);
     let listed = match c.ints("split")? {
         Some(sizes) => Some(sizes.to_vec()),
-        None => c.optional_ints(1, "the sizes")?,
+        None => match (c.optional_ints(1, "the sizes"), declared_sizes(c, axis)) {
+            (Err(_), Some(sizes)) => Some(sizes),
+            (sizes, _) => sizes?,
+        },
     };
     let sizes = match listed {
         Some(sizes) => c.extents(&sizes)?,
@@ -35,4 +38,9 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
         at += size;
     }
     Ok(out)
+}
+
+/// The sizes that the model declares for the outputs.
+fn declared_sizes(c: &Call, axis: usize) -> Option<Vec<i64>> {
+    (0..c.node.output.len()).map(|i| Some(*c.declared(i)?.get(axis)? as i64)).collect()
 }

@@ -10,7 +10,12 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let shape = c.draft.shape(x).to_vec();
     let listed = match c.ints("axes")? {
         Some(axes) => Some(axes.to_vec()),
-        None => c.optional_ints(1, "the axes")?,
+        None => match (c.optional_ints(1, "the axes"), c.declared(0)) {
+            (Err(_), Some(out)) if out.iter().product::<usize>() == shape.iter().product() => {
+                return Ok(vec![c.draft.reshape(x, &out.to_vec())?]);
+            }
+            (axes, _) => axes?,
+        },
     };
     let axes = match listed {
         Some(axes) => c.axes(&axes, shape.len())?,

@@ -12,7 +12,13 @@ use crate::draft::{Result, Val};
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     let shape = c.draft.shape(x).to_vec();
-    let repeats = c.extents(&c.known_ints(1, "the repeats")?)?;
+    let repeats = match (c.known_ints(1, "the repeats"), c.declared(0)) {
+        // What the shapes before and after say.
+        (Err(_), Some(out)) if out.len() == shape.len() && !shape.contains(&0) => {
+            out.iter().zip(&shape).map(|(o, n)| o / n).collect()
+        }
+        (repeats, _) => c.extents(&repeats?)?,
+    };
     if repeats.len() != shape.len() {
         return Err(Diagnostic::new(Code::Shape, format!("repeats {repeats:?} for {shape:?}")));
     }

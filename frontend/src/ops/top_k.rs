@@ -12,8 +12,15 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     // Sorted is one of the orders that `sorted = 0` allows.
     c.ignore(&["sorted"]);
-    let k = if c.opset < 10 { vec![c.required(c.int("k")?, "k")?] } else { c.known_ints(1, "k")? };
     let axis = c.axis(c.int_or("axis", -1)?, c.draft.rank(x))?;
+    let k = if c.opset < 10 {
+        vec![c.required(c.int("k")?, "k")?]
+    } else {
+        match (c.known_ints(1, "k"), c.declared(0)) {
+            (Err(_), Some(shape)) if shape.len() == c.draft.rank(x) => vec![shape[axis] as i64],
+            (k, _) => k?,
+        }
+    };
     let largest = c.flag("largest", true)?;
     let k = match k[..] {
         [k] => c.extents(&[k])?[0],

@@ -11,16 +11,22 @@ use crate::draft::{Result, Val};
 pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     let upper = c.flag("upper", true)?;
-    let k = c.optional_ints(1, "k")?.and_then(|v| v.first().copied()).unwrap_or(0);
     let shape = c.draft.shape(x).to_vec();
     let [.., rows, columns] = shape[..] else {
         return Err(Diagnostic::new(Code::Shape, format!("{shape:?} has no triangle")));
     };
     let row = c.draft.iota(&[rows, 1], 0, DType::I64)?;
     let column = c.draft.iota(&[1, columns], 1, DType::I64)?;
-    // Beyond every diagonal all are alike, and the sum stays small.
-    let k = k.clamp(-(rows as i64) - 1, columns as i64 + 1);
-    let diagonal = c.draft.map_scalar(MapKind::Add, row, k as f64)?;
+    let diagonal = match c.optional(1) {
+        None => row,
+        Some(k) => {
+            // Beyond every diagonal all are alike, and the sum stays small.
+            let k = c.draft.reshape(k, &[])?;
+            let k = c.draft.map_scalar(MapKind::Max, k, -(rows as f64) - 1.0)?;
+            let k = c.draft.map_scalar(MapKind::Min, k, columns as f64 + 1.0)?;
+            c.draft.map2(MapKind::Add, row, k)?
+        }
+    };
     let keep = c.draft.map2(if upper { MapKind::Ge } else { MapKind::Le }, column, diagonal)?;
     let zero = c.draft.scalar(0.0, c.draft.dtype(x));
     Ok(vec![c.draft.select(keep, x, zero)?])

@@ -8,7 +8,12 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     let listed = match c.ints("axes")? {
         Some(axes) => axes.to_vec(),
-        None => c.known_ints(1, "the axes")?,
+        None => match (c.known_ints(1, "the axes"), c.declared(0)) {
+            (Err(_), Some(out)) if out.iter().product::<usize>() == c.draft.ty(x).elements() => {
+                return Ok(vec![c.draft.reshape(x, &out.to_vec())?]);
+            }
+            (axes, _) => axes?,
+        },
     };
     let rank = c.draft.rank(x) + listed.len();
     let axes = c.axes(&listed, rank)?;

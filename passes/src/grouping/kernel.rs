@@ -205,6 +205,8 @@ fn splat(dtype: DType, bytes: &[u8]) -> Option<Scalar> {
         DType::I32 => Scalar::Int(i64::from(i32::from_le_bytes(first.try_into().ok()?))),
         DType::I64 => Scalar::Int(i64::from_le_bytes(first.try_into().ok()?)),
         DType::I16 => Scalar::Int(i64::from(i16::from_le_bytes(first.try_into().ok()?))),
+        DType::U16 => Scalar::Int(i64::from(u16::from_le_bytes(first.try_into().ok()?))),
+        DType::U32 => Scalar::Int(i64::from(u32::from_le_bytes(first.try_into().ok()?))),
         DType::I8 => Scalar::Int(i64::from(first[0] as i8)),
         DType::U8 | DType::Bool => Scalar::Int(i64::from(first[0])),
         _ => return None,
@@ -710,6 +712,9 @@ impl Maker<'_> {
                 continue;
             };
             let axes: Vec<AxisId> = port.dims.iter().flatten().copied().collect();
+            if graph.elements(&axes) == 0 {
+                continue;
+            }
             let home = Home { array, offset: 0, strides: row_major(graph, &axes) };
             let v = port.node.0 as usize;
             if self.k.values[v].home.as_ref() == Some(&home) {

@@ -18,9 +18,15 @@ pub fn unsupported(func: &Func, op: &Op) -> Option<String> {
             let missing = kind.arity() == 1 && !is_float(dtype) && !runs_on_integers(*kind);
             missing.then(|| format!("no engine computes {kind} of {}", dtype_name(dtype)))
         }
-        OpKind::GatherNd { .. } => Some("no instruction gathers by index tuples".into()),
+        OpKind::Contract { .. } => {
+            let integers = dtypes().filter(|d| !is_float(*d)).collect::<Vec<_>>();
+            let bytes = op.operands.iter().all(|v| matches!(func.ty(*v).dtype, DType::I8 | DType::U8));
+            (!integers.is_empty() && !bytes).then(|| "the array multiplies integers of 8 bits only".into())
+        }
+        // What `decompose-indexing` has left.
+        OpKind::GatherNd { .. } => Some("an index tuple of elements that the device does not hold".into()),
         OpKind::ScatterNd { .. } | OpKind::ScatterElements { .. } => {
-            Some("no instruction scatters over what is there".into())
+            Some("too many elements to compare with the indices".into())
         }
         OpKind::Scan { exclusive: true, kind: kiln_ir::nn::ScanKind::Max, axis, .. }
             if first.is_some_and(|ty| ty.shape[*axis] == 1) =>
