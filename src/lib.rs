@@ -11,6 +11,7 @@ pub mod inputs;
 pub mod link;
 pub mod npy;
 pub mod segments;
+pub mod survey;
 pub mod verify;
 
 pub use compile::{CompileOptions, Compiled, Run, compile};

@@ -4,5 +4,6 @@ pub mod egraph;
 pub mod group;
 pub mod kernel;
 pub mod merge;
+pub mod recipe;
 #[cfg(test)]
 pub(crate) mod tests;

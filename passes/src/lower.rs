@@ -7,10 +7,11 @@ use crate::grouping::egraph;
 use crate::grouping::group::{self, Binding};
 use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
 use crate::grouping::merge;
+use crate::grouping::recipe;
 use crate::tiling::machine::Machine;
 use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
-use kiln_ir::nn::{Func, FuncBuilder, Port};
+use kiln_ir::nn::{Func, FuncBuilder, OpKind, Port};
 use kiln_ir::tile::{self, Dram, DramKind, Part};
 use kiln_ir::{Context, DType, Module, Origin, Tensor, TensorType};
 use kiln_machine::target::Target;
@@ -364,14 +365,22 @@ fn drams(
                 };
                 (format!("w{i}"), DramKind::Weight(vec![part]))
             }
+            ArrayKind::Placed(parts) => (format!("w{i}"), DramKind::Weight(parts.clone())),
             ArrayKind::Fold(node) => {
                 let name = format!("fold{i}");
-                let Kind::Const { id, .. } = &kernel.graph.node(*node).kind else {
-                    return Err(LowerError::Invalid(format!("{name} is no constant")));
-                };
                 let mut fold = FuncBuilder::fold(context, &name)?;
-                let data = kernel.graph.const_bytes(*id).clone();
-                let value = fold.constant(&Tensor { dtype: ty.dtype, shape: ty.shape.clone(), data })?;
+                let value = if let Kind::Const { id, .. } = &kernel.graph.node(*node).kind {
+                    let data = kernel.graph.const_bytes(*id).clone();
+                    fold.constant(&Tensor { dtype: ty.dtype, shape: ty.shape.clone(), data })?
+                } else {
+                    let value = crate::axes::to_nn(&recipe::fold(kernel.graph, *node), &mut fold)?[0];
+                    // A mask lies in memory as numbers.
+                    if fold.ty(value).dtype == ty.dtype {
+                        value
+                    } else {
+                        fold.op(&OpKind::Cast { dtype: ty.dtype }, &[value])?[0]
+                    }
+                };
                 fold.finish(module, &[(value, Port::default())])?;
                 (format!("c{i}"), DramKind::Fold(name))
             }

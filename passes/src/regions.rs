@@ -25,7 +25,7 @@ const LEAST_NODES: usize = 6;
 /// Distances at which labels recur that are tried for one region, the most promising first.
 const MOST_PERIODS: usize = 6;
 /// Cuts of one period that are tried.
-const MOST_CUTS: usize = 6;
+const MOST_CUTS: usize = 24;
 
 /// A body and where it occurs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,9 @@ const ARRAY: u64 = 128;
 const ELEMENT: u64 = 80;
 /// A byte moved to or from DRAM.
 const BYTE: u64 = 110;
-/// A byte rewritten at compile time.
-const FOLDED_BYTE: u64 = 4;
+/// A byte rewritten at compile time: it is read, written into the program and loaded with it. A weight of n
+/// columns is worth rewriting to save one operation an element from about 1.6·n rows.
+const FOLDED_BYTE: u64 = 32;
 /// Something that is never to be chosen where anything else will do.
 const REFUSED: u64 = 1 << 48;
 

@@ -154,7 +154,8 @@ impl Table {
         moves.iter().map(find).collect()
     }
 
-    /// Every program computes the classes that all choices have in common; each at its cheapest.
+    /// Every program computes the classes that all choices have in common; each at its cheapest, with a share
+    /// of what its terms need besides.
     fn lower_bound(&self, roots: &[Id], egraph: &EGraph) -> u64 {
         let n = self.ids.len();
         let words = n.div_ceil(64);
@@ -184,7 +185,23 @@ impl Table {
                 all.iter_mut().zip(&needed[r]).for_each(|(a, b)| *a |= b);
             }
         }
-        members(&all).map(|c| self.terms[c].iter().map(|o| o.cost).min().unwrap_or(0)).sum()
+        // What a class may be the only one to need is charged to it: of a class's own bound no more than the
+        // share of one among all classes that can have it for an operand.
+        let in_all = |c: usize| all[c / 64] >> (c % 64) & 1 == 1;
+        let mut parents = vec![0u64; n];
+        for options in &self.terms {
+            let children: BTreeSet<usize> = options.iter().flat_map(|o| &o.children).copied().collect();
+            children.into_iter().for_each(|k| parents[k] += 1);
+        }
+        let mut least = vec![0u64; n];
+        for (c, options) in self.terms.iter().enumerate() {
+            let charged = |o: &Choice| -> u64 {
+                let beside = o.children.iter().filter(|&&k| k < c && !in_all(k));
+                o.cost + beside.map(|&k| least[k] / parents[k].max(1)).sum::<u64>()
+            };
+            least[c] = options.iter().map(charged).min().unwrap_or(0);
+        }
+        members(&all).map(|c| least[c]).sum()
     }
 }
 

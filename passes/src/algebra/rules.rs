@@ -9,6 +9,8 @@
 //! in the last place of the result's largest element (0 for E0: equal bits).
 
 mod maps;
+#[cfg(test)]
+mod page;
 mod products;
 mod views;
 
@@ -59,17 +61,20 @@ pub struct Rule {
     pub doc: &'static str,
 }
 
+/// The tables with their titles, in the order in which they are tried.
+const TABLES: [(&str, &[Rule]); 3] =
+    [("Elementwise maps", maps::ROWS), ("Views", views::ROWS), ("Contractions", products::ROWS)];
+
 /// All rows, in the order in which they are tried.
 pub const RULES: &[&Rule] = {
-    const TABLES: [&[Rule]; 3] = [maps::ROWS, views::ROWS, products::ROWS];
-    const COUNT: usize = TABLES[0].len() + TABLES[1].len() + TABLES[2].len();
+    const COUNT: usize = TABLES[0].1.len() + TABLES[1].1.len() + TABLES[2].1.len();
     const ALL: [&Rule; COUNT] = {
-        let mut all: [&Rule; COUNT] = [&TABLES[0][0]; COUNT];
+        let mut all: [&Rule; COUNT] = [&TABLES[0].1[0]; COUNT];
         let (mut n, mut t) = (0, 0);
         while t < TABLES.len() {
             let mut i = 0;
-            while i < TABLES[t].len() {
-                all[n] = &TABLES[t][i];
+            while i < TABLES[t].1.len() {
+                all[n] = &TABLES[t].1[i];
                 n += 1;
                 i += 1;
             }

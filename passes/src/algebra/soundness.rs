@@ -246,6 +246,11 @@ impl Maker {
             let axis = self.pool[self.random.below(self.pool.len())];
             return Some(self.add(Kind::Iota { axis }, vec![], DType::I32));
         }
+        let wanted = match kind {
+            // Products of integers too.
+            "ein" if wanted.is_none() && self.chance(3) => Some(DType::I32),
+            _ => wanted,
+        };
         let dtypes = if kind == "gather" { [wanted, Some(DType::I32)] } else { [wanted, wanted] };
         let mut operands = Vec::new();
         for (a, dtype) in args.iter().zip(dtypes) {
@@ -261,7 +266,7 @@ impl Maker {
                 let mut all = x.axes.clone();
                 all.extend(y.iter().filter(|a| !x.axes.contains(a)));
                 let contracted = all.into_iter().filter(|_| self.random.below(2) == 0).collect();
-                Kind::Ein { contracted, acc: DType::F32 }
+                Kind::Ein { contracted, acc: if x.dtype == DType::I32 { DType::I32 } else { DType::F32 } }
             }
             "red-sum" | "red-max" => {
                 let axes: Vec<AxisId> =

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
-use kiln_ir::{DType, nn};
+use kiln_ir::DType;
 
 use super::apply::Compiled;
 use super::range::Range;
@@ -34,43 +34,9 @@ impl Part {
         Part { graph: graph.clone(), ranges }
     }
 
-    /// The part of `from` that computes `nodes` (ascending) from `inputs`. Axes, constants and origins keep
-    /// their numbers.
     fn of(from: &Graph, inputs: &[(NodeId, Range)], nodes: &[NodeId], outputs: &[NodeId]) -> Self {
-        let mut graph = Graph {
-            axes: from.axes.clone(),
-            consts: from.consts.clone(),
-            names: from.names.clone(),
-            ..Graph::default()
-        };
-        let mut new: BTreeMap<NodeId, NodeId> = BTreeMap::new();
-        for (index, (id, _)) in inputs.iter().enumerate() {
-            let node = from.node(*id);
-            let kind = Kind::Input { index: index as u32, axes: node.axes.clone() };
-            let input = graph.add(kind, vec![], node.dtype, node.origins.clone());
-            graph.inputs.push(port(&graph, input));
-            new.insert(*id, input);
-        }
-        for id in nodes {
-            let node = from.node(*id);
-            let operands = node.operands.iter().filter_map(|o| new.get(o).copied()).collect();
-            let added = graph.add(node.kind.clone(), operands, node.dtype, node.origins.clone());
-            new.insert(*id, added);
-        }
-        for id in outputs {
-            if let Some(&node) = new.get(id) {
-                graph.outputs.push(port(&graph, node));
-            }
-        }
-        Part { graph, ranges: inputs.iter().map(|(_, range)| *range).collect() }
-    }
-}
-
-fn port(graph: &Graph, node: NodeId) -> Port {
-    Port {
-        node,
-        dims: graph.node(node).axes.iter().map(|a| vec![*a]).collect(),
-        outside: nn::Port::default(),
+        let (ids, ranges): (Vec<NodeId>, Vec<Range>) = inputs.iter().copied().unzip();
+        Part { graph: from.part(&ids, nodes, outputs), ranges }
     }
 }
 

@@ -5,7 +5,7 @@
 //! rewrite rule needs no variant per layout. Order lives in three places only: the `axes` of a leaf
 //! (its storage, row-major), the ports (what the caller sees), and the chain order of a contraction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use indexmap::IndexSet;
@@ -123,7 +123,9 @@ impl Kind {
             Kind::Pad { from, to, .. } => replace(*from, Some(*to)),
             Kind::Concat { from, to } => {
                 let mut axes: Vec<AxisId> = Vec::new();
-                for (operand, from) in operands.iter().zip(from) {
+                let mut parts: Vec<(&&[AxisId], &Option<AxisId>)> = operands.iter().zip(from).collect();
+                parts.sort_by_key(|(operand, _)| std::cmp::Reverse(operand.len()));
+                for (operand, from) in parts {
                     for a in operand.iter() {
                         let a = if Some(*a) == *from { *to } else { *a };
                         if !axes.contains(&a) {
@@ -321,6 +323,43 @@ impl Graph {
         };
         self.nodes.push(Node { kind, operands, dtype, axes, origins });
         NodeId(self.nodes.len() as u32 - 1)
+    }
+
+    /// The part that computes `nodes` (ascending, operands among them or the inputs) from `inputs`, with
+    /// `outputs` for results, each dim one axis. Axes, constants and origins keep their numbers.
+    pub fn part(&self, inputs: &[NodeId], nodes: &[NodeId], outputs: &[NodeId]) -> Graph {
+        let mut part = Graph {
+            axes: self.axes.clone(),
+            consts: self.consts.clone(),
+            names: self.names.clone(),
+            ..Graph::default()
+        };
+        let mut new: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+        for (index, &id) in inputs.iter().enumerate() {
+            let node = self.node(id);
+            let kind = Kind::Input { index: index as u32, axes: node.axes.clone() };
+            let input = part.add(kind, vec![], node.dtype, node.origins.clone());
+            part.inputs.push(part.port(input));
+            new.insert(id, input);
+        }
+        for &id in nodes {
+            let node = self.node(id);
+            let operands = node.operands.iter().filter_map(|o| new.get(o).copied()).collect();
+            let added = part.add(node.kind.clone(), operands, node.dtype, node.origins.clone());
+            new.insert(id, added);
+        }
+        for id in outputs {
+            if let Some(&node) = new.get(id) {
+                part.outputs.push(part.port(node));
+            }
+        }
+        part
+    }
+
+    /// A port without a name, each dim one axis.
+    fn port(&self, node: NodeId) -> Port {
+        let dims = self.node(node).axes.iter().map(|a| vec![*a]).collect();
+        Port { node, dims, outside: nn::Port::default() }
     }
 
     /// Interns a constant by content.

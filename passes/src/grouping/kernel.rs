@@ -2,14 +2,17 @@
 //! in DRAM when it is not kept on chip.
 //!
 //! Slices, reversals, renamings, broadcasts and row-major re-readings are strides on the storage of their operand;
-//! concatenations and paddings are storage that several producers fill. None of them costs an instruction.
+//! concatenations and paddings are storage that several producers fill. None of them costs an instruction. What is made
+//! of weights only is storage too ([`recipe`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::axes::{AxisId, Graph, Kind, NodeId};
 use kiln_ir::nn::{MapKind, OpKind as NnOp, ReduceKind, ScanKind};
+use kiln_ir::tile::Part;
 use kiln_ir::types::{DType, Scalar};
 
+use super::recipe::{self, Recipe};
 use crate::lower::LowerError;
 
 /// A DRAM array by index into [`Kernel::arrays`].
@@ -31,6 +34,8 @@ pub enum ArrayKind {
         /// First byte.
         offset: u64,
     },
+    /// Weights placed side by side.
+    Placed(Vec<Part>),
     /// A node of the graph that depends on constants only.
     Fold(NodeId),
     /// Written and read by groups.
@@ -216,6 +221,7 @@ fn splat(dtype: DType, bytes: &[u8]) -> Option<Scalar> {
 struct Maker<'g> {
     k: Kernel<'g>,
     live: Vec<bool>,
+    recipes: Vec<Option<Recipe>>,
     /// Storage that a consumer wants a computed node to have.
     claims: Vec<Option<Home>>,
 }
@@ -238,17 +244,19 @@ impl<'g> Kernel<'g> {
                 is_stored: false,
             })
             .collect();
+        let recipes = recipe::recipes(graph);
         let mut live = vec![false; graph.nodes.len()];
         for port in &graph.outputs {
             live[port.node.0 as usize] = true;
         }
         for i in (0..graph.nodes.len()).rev() {
-            if live[i] {
+            if live[i] && recipes[i].is_none() {
                 graph.nodes[i].operands.iter().for_each(|o| live[o.0 as usize] = true);
             }
         }
         let claims = vec![None; graph.nodes.len()];
-        let mut m = Maker { k: Kernel { graph, arrays: Vec::new(), values, ops: Vec::new() }, live, claims };
+        let k = Kernel { graph, arrays: Vec::new(), values, ops: Vec::new() };
+        let mut m = Maker { k, live, recipes, claims };
         m.claim_outputs();
         m.claim_backwards();
         for i in 0..graph.nodes.len() {
@@ -306,7 +314,9 @@ impl Maker<'_> {
     fn is_claimable(&self, node: NodeId) -> bool {
         let i = node.0 as usize;
         let kind = &self.k.graph.node(node).kind;
-        self.claims[i].is_none() && (computes(kind) || matches!(kind, Kind::Concat { .. } | Kind::Pad { .. }))
+        self.claims[i].is_none()
+            && self.recipes[i].is_none()
+            && (computes(kind) || matches!(kind, Kind::Concat { .. } | Kind::Pad { .. }))
     }
 
     /// A result's storage is what makes it, where that is an op.
@@ -332,7 +342,7 @@ impl Maker<'_> {
         let graph = self.k.graph;
         for i in (0..graph.nodes.len()).rev() {
             let node = &graph.nodes[i];
-            if !self.live[i] {
+            if !self.live[i] || self.recipes[i].is_some() {
                 continue;
             }
             match &node.kind {
@@ -434,6 +444,15 @@ impl Maker<'_> {
     fn node(&mut self, i: usize) -> Result<(), LowerError> {
         let graph = self.k.graph;
         let node = &graph.nodes[i];
+        if let Some(recipe) = &self.recipes[i] {
+            let kind = match recipe {
+                Recipe::Placed(parts) => ArrayKind::Placed(parts.clone()),
+                Recipe::Folded => ArrayKind::Fold(NodeId(i as u32)),
+            };
+            let home = self.array(kind, node.dtype, &node.axes);
+            self.k.values[i].home = Some(home);
+            return Ok(());
+        }
         let unsupported = |what: &str| LowerError::Unsupported {
             what: what.to_string(),
             origin: node.origins.iter().filter_map(|&o| graph.names.get_index(o as usize)).cloned().collect(),

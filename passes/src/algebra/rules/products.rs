@@ -2,6 +2,7 @@
 
 use egg::Id;
 use kiln_ir::DType;
+use kiln_ir::nn::{MapKind, ReduceKind};
 use kiln_ir::types::is_float;
 
 use super::{Equations, Right::*, Rule, Side};
@@ -22,6 +23,8 @@ pub(super) const ROWS: &[Rule] = &[
     Rule { name: "ein-factor",        left: "(add (ein@e ?x ?w) (ein@f ?y ?w))", right: Term("(ein@e (add ?x ?y) ?w)"), when: SAME_SUM,  grade: E1, bound: 64, doc: "" },
     Rule { name: "ein-assoc",         left: "(ein@e (ein@f ?x ?y) ?z)",    right: Build("(ein ?x (ein ?y ?z))", assoc), when: CHEAPER,   grade: E1, bound: 256, doc: "Only where it takes fewer products" },
     Rule { name: "ein-siblings",      left: "(ein@e ?x ?v)",               right: Build("slices of one (ein ?x (cat ?v ?w))", siblings), when: NARROW, grade: E0, bound: 0, doc: "Two products of one value by constants of one form, each too narrow to fill the array, are one" },
+    Rule { name: "zero-point",        left: "(ein@e (sub ?x ?z) ?w)",      right: Build("(sub (ein@e ?x ?w) (mul ?z (red-sum ?w)))", zero_point), when: ZERO_POINT, grade: E0, bound: 0, doc: "Integers wrap, so the correction by the weights' sums is exact" },
+    Rule { name: "sum-of-products",   left: "(red-sum@r (mul ?x ?y))",     right: Build("(ein ?x ?y)", sum_of_products), when: BOTH_SUMMED, grade: E1, bound: 64, doc: "A sum of products is a contraction" },
 ];
 
 const SCALE_FREE: Side = Side {
@@ -117,6 +120,53 @@ const NARROW: Side = Side {
     text: "v is a constant whose own axes are fewer than the array's columns, and x has another such product",
     holds: |v| sibling(v.egraph, v.m.class, v.term("e"), v.var("x"), v.var("v")).is_some(),
 };
+
+const ZERO_POINT: Side = Side {
+    text: "all are 32-bit integers, w is a constant with the contracted axes, which z lacks, and x is no constant",
+    holds: |v| {
+        let (contracted, acc) = ein(v.term("e"));
+        let (x, z, w) = (v.facts("x"), v.facts("z"), v.facts("w"));
+        [acc, v.term("e").dtype, x.dtype, z.dtype, w.dtype].iter().all(|d| *d == DType::I32)
+            && w.is_const
+            && !x.is_const
+            && contracted.iter().all(|a| w.axes.contains(a) && x.axes.contains(a))
+            && v.disjoint(&z.axes, contracted)
+            && v.disjoint(&z.axes, &w.axes)
+    },
+};
+const BOTH_SUMMED: Side = Side {
+    text: "x and y are f32 and have the summed axes; one has an axis that the other lacks",
+    holds: |v| {
+        let (x, y) = (v.facts("x"), v.facts("y"));
+        let own = |a: &[AxisId], b: &[AxisId]| a.iter().any(|i| !b.contains(i));
+        x.dtype == DType::F32
+            && summed(v.term("r")).iter().all(|a| x.axes.contains(a) && y.axes.contains(a))
+            && own(&x.axes, &y.axes) != own(&y.axes, &x.axes)
+    },
+};
+
+fn summed(term: &Node) -> &[AxisId] {
+    match &term.kind {
+        Kind::Reduce { axes, .. } => axes,
+        _ => &[],
+    }
+}
+
+fn zero_point(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
+    let e = rule.term(m, "e").clone();
+    let (x, z, w) = (rule.var(m, "x"), rule.var(m, "z"), rule.var(m, "w"));
+    let (contracted, _) = ein(&e);
+    let product = b.term(e.kind.clone(), e.dtype, vec![x, w]);
+    let sums = b.term(Kind::Reduce { kind: ReduceKind::Sum, axes: contracted.to_vec() }, e.dtype, vec![w]);
+    let correction = b.map(MapKind::Mul, &[z, sums]);
+    Some(vec![(m.class, b.map(MapKind::Sub, &[product, correction]))])
+}
+
+fn sum_of_products(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
+    let r = rule.term(m, "r");
+    let kind = Kind::Ein { contracted: summed(r).to_vec(), acc: DType::F32 };
+    Some(vec![(m.class, b.term(kind, r.dtype, vec![rule.var(m, "x"), rule.var(m, "y")]))])
+}
 
 /// A product's contracted axes and accumulation type.
 fn ein(term: &Node) -> (&[AxisId], DType) {

@@ -1,6 +1,7 @@
 //! Rows over views: slices, concatenations, gathers, repetitions, renamings, and reductions of them.
 
 use egg::Id;
+use kiln_ir::DType;
 use kiln_ir::types::is_float;
 
 use super::{ALWAYS, Equations, Right::*, Rule, Side};
@@ -21,6 +22,15 @@ pub(super) const ROWS: &[Rule] = &[
     Rule { name: "cat-of-slices",   left: "(cat@c (slice@s ?x) (slice@t ?x))", right: Build("?x renamed", cat_of_slices),        when: ADJACENT, grade: E0, bound: 0, doc: "" },
     Rule { name: "map-bc",          left: "(map2@f ?x ?y)",              right: Build("the map without it", map_bc),             when: HAS_BC, grade: E0, bound: 0, doc: "A map repeats its operands itself" },
     Rule { name: "max-scale",       left: "(red-max@r (mul ?x ?s))",     right: Term("(mul (red-max@r ?x) ?s)"),                 when: MAX_FREE, grade: E0, bound: 0, doc: "Rounding is monotone: the maximum's product is the product's maximum" },
+    Rule { name: "max-shift",       left: "(red-max@r (add ?x ?s))",     right: Term("(add (red-max@r ?x) ?s)"),                 when: SHIFT_FREE, grade: E0, bound: 0, doc: "As max-scale, for a shift" },
+    Rule { name: "red-scale-out",   left: "(red-sum@r (mul ?x ?s))",     right: Term("(mul (red-sum@r ?x) ?s)"),                 when: SUM_FREE, grade: E1, bound: 64, doc: "A factor that the sum does not run over" },
+    Rule { name: "slice-map3",      left: "(slice@s (map3@f ?x ?y ?z))", right: Build("f of the slices", slice_map),             when: ALWAYS, grade: E0, bound: 0, doc: "" },
+    Rule { name: "slice-cast",      left: "(slice@s (cast@c ?x))",       right: Term("(cast@c (slice@s ?x))"),                   when: ALWAYS, grade: E0, bound: 0, doc: "" },
+    Rule { name: "slice-red-max",   left: "(slice@s (red-max@r ?x))",    right: Term("(red-max@r (slice@s ?x))"),                when: ALWAYS, grade: E0, bound: 0, doc: "" },
+    Rule { name: "gather-map1",     left: "(gather@g (map1@f ?x) ?i)",   right: Term("(map1@f (gather@g ?x ?i))"),               when: FEWER, grade: E0, bound: 0, doc: "Only the rows taken are computed" },
+    Rule { name: "gather-cast",     left: "(gather@g (cast@c ?x) ?i)",   right: Term("(cast@c (gather@g ?x ?i))"),               when: FEWER, grade: E0, bound: 0, doc: "" },
+    Rule { name: "gather-map2",     left: "(gather@g (map2@f ?x ?y) ?i)", right: Build("f of the rows", gather_map),             when: FEWER, grade: E0, bound: 0, doc: "" },
+    Rule { name: "rename-rename",   left: "(rename@a (rename@b ?x))",    right: Build("one renaming", rename_rename),            when: ALWAYS, grade: E0, bound: 0, doc: "" },
 ];
 
 const SAME_AXIS: Side = Side {
@@ -62,6 +72,22 @@ const MAX_FREE: Side = Side {
     holds: |v| {
         let s = v.facts("s");
         is_float(v.facts("x").dtype) && s.number.is_some_and(|n| n > 0.0) && free_scale(v)
+    },
+};
+
+const SHIFT_FREE: Side = Side {
+    text: "s is finite and lacks the reduced axes, which x has; x is a float",
+    holds: |v| is_float(v.facts("x").dtype) && v.facts("s").range.is_finite() && free_scale(v),
+};
+const SUM_FREE: Side = Side {
+    text: "s lacks the reduced axes, which x has; x is a float that is kept as it was summed",
+    holds: |v| v.facts("x").dtype == DType::F32 && free_scale(v),
+};
+const FEWER: Side = Side {
+    text: "fewer elements are taken than there are",
+    holds: |v| {
+        let map = &v.egraph[v.term("g").children[0]].data;
+        v.elements(&v.egraph[v.m.class].data.axes) < v.elements(&map.axes)
     },
 };
 
@@ -163,6 +189,42 @@ fn slice_map(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
     let (slice, map) = (rule.term(m, "s").clone(), rule.term(m, "f").clone());
     let operands = map.children.iter().map(|&x| slice_operand(b, &slice, x)).collect();
     Some(vec![(m.class, b.term(map.kind, map.dtype, operands))])
+}
+
+fn gather_map(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
+    let (gather, map) = (rule.term(m, "g").clone(), rule.term(m, "f").clone());
+    let Kind::Gather { axis } = gather.kind else { return None };
+    let indices = rule.var(m, "i");
+    let operands = map.children.iter().map(|&x| {
+        if !b.axes(x).contains(&axis) {
+            return x;
+        }
+        let dtype = b.egraph[x].data.dtype;
+        b.term(gather.kind.clone(), dtype, vec![x, indices])
+    });
+    let operands = operands.collect();
+    Some(vec![(m.class, b.term(map.kind, map.dtype, operands))])
+}
+
+fn rename_rename(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
+    let (outer, inner) = (rule.term(m, "a"), rule.term(m, "b"));
+    let (Kind::Rename { pairs: last }, Kind::Rename { pairs: first }) = (&outer.kind, &inner.kind) else {
+        return None;
+    };
+    let x = rule.var(m, "x");
+    let renamed = |pairs: &[(AxisId, AxisId)], axis| {
+        pairs.iter().find(|(old, _)| *old == axis).map_or(axis, |(_, new)| *new)
+    };
+    let pairs: Vec<(AxisId, AxisId)> = b
+        .axes(x)
+        .iter()
+        .map(|&a| (a, renamed(last, renamed(first, a))))
+        .filter(|(old, new)| old != new)
+        .collect();
+    if pairs.is_empty() {
+        return Some(vec![(m.class, x)]);
+    }
+    Some(vec![(m.class, b.term(Kind::Rename { pairs }, outer.dtype, vec![x]))])
 }
 
 fn slice_ein(b: &mut Build, rule: &Compiled, m: &Match) -> Option<Equations> {
