@@ -107,6 +107,10 @@ fn definition() -> clap::Command {
 fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
         let what = info.payload_as_str().unwrap_or("panic");
+        // A closed pipe ends the output, as for any filter.
+        if what.starts_with("failed printing to stdout") {
+            std::process::exit(exit::INPUT.into());
+        }
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
         let again: Vec<String> = std::env::args().map(|arg| quoted(&arg)).collect();
         eprintln!("internal error: {what}{place}");

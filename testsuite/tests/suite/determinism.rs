@@ -4,11 +4,12 @@
 use kiln_testsuite::model;
 use std::{fs, path::Path, process::Command};
 
-fn compiled(out: &Path, threads: &str, folder: &Path) -> Vec<u8> {
+fn compiled(name: &str, target: &str, dims: &[&str], out: &Path, threads: &str, folder: &Path) -> Vec<u8> {
     let status = Command::new(env!("CARGO_BIN_EXE_kiln-under-test"))
-        .args(["compile", "--quiet", "--target", "edge", "-o"])
+        .args(["compile", "--quiet", "--target", target, "-o"])
         .arg(out)
-        .arg(model("attention"))
+        .arg(model(name))
+        .args(dims.iter().flat_map(|dim| ["--dim", dim]))
         .env("RAYON_NUM_THREADS", threads)
         .current_dir(folder)
         .status()
@@ -17,10 +18,25 @@ fn compiled(out: &Path, threads: &str, folder: &Path) -> Vec<u8> {
     fs::read(out).expect("a program file")
 }
 
+/// Models with their dims: dynamic ones, one with external data, one in f16.
+const MODELS: &[(&str, &str, &[&str])] = &[
+    ("attention", "edge", &[]),
+    ("embedding", "core", &["batch=2", "seq=5"]),
+    ("bert", "core", &["batch=1", "seq=12"]),
+    ("vit_f16", "edge", &["batch=1"]),
+];
+
 #[test]
 fn the_same_input_gives_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let first = compiled(&folder.path().join("a.kiln"), "1", Path::new("/"));
-    let second = compiled(&folder.path().join("b.kiln"), "2", folder.path());
-    assert!(first == second, "two compilations differ: {} and {} bytes", first.len(), second.len());
+    let root = Path::new("/");
+    for (name, target, dims) in MODELS {
+        let path = folder.path().join(format!("{name}.kiln"));
+        let first = compiled(name, target, dims, &path, "1", root);
+        for (threads, from) in [("1", root), ("2", folder.path())] {
+            let again = compiled(name, target, dims, &path, threads, from);
+            let lengths = (first.len(), again.len());
+            assert!(first == again, "{name}, {threads} threads: {lengths:?} bytes, and they differ");
+        }
+    }
 }

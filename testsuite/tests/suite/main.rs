@@ -1,9 +1,11 @@
 //! The one test binary of the workspace's own suite.
 #![forbid(unsafe_code)]
 
+mod bits;
 mod cross_reader;
 mod determinism;
 mod differential;
+mod fusion;
 mod golden;
 mod random;
 mod tidy;
