@@ -1,7 +1,7 @@
-//! `fuzz [--from SEED] [--graphs N] [--ops N] [--keep DIR]`: runs random graphs and prints the failures, shrunk.
+//! `fuzz [--from SEED] [--graphs N] [--ops N] [--keep DIR] [--explain yes]`: runs random graphs and prints the failures, shrunk.
 #![forbid(unsafe_code)]
 
-use kiln_testsuite::fuzz::{Graph, check, shrink};
+use kiln_testsuite::fuzz::{Graph, check, explain, shrink};
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u64, String> {
-    let (mut from, mut graphs, mut ops, mut keep) = (0, 100, 12, None);
+    let (mut from, mut graphs, mut ops, mut keep, mut explains) = (0, 100, 12, None, false);
     let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
         let value = args.next().ok_or(format!("{arg} wants a value"))?;
@@ -26,6 +26,7 @@ fn run() -> Result<u64, String> {
             "--graphs" => graphs = number()?,
             "--ops" => ops = number()?.max(1),
             "--keep" => keep = Some(PathBuf::from(&value)),
+            "--explain" => explains = value == "yes",
             _ => return Err(format!("no option {arg}")),
         }
     }
@@ -42,6 +43,9 @@ fn run() -> Result<u64, String> {
         failed += 1;
         let (small, failure) = shrink(&graph, failure, seed, folder.path());
         println!("seed {seed}: {}: {}\n{}", failure.kind, failure.what, small.text());
+        if explains && matches!(failure.kind.as_str(), "bits" | "values" | "targets") {
+            println!("{}", explain(&small, seed, folder.path())?);
+        }
         if let Some(keep) = &keep {
             fs::create_dir_all(keep).map_err(|e| e.to_string())?;
             fs::write(keep.join(format!("seed{seed}.onnx")), small.bytes()?).map_err(|e| e.to_string())?;

@@ -1,6 +1,6 @@
 //! One graph, compiled for several targets and compared with the evaluator.
 
-use super::Graph;
+use super::{Graph, stages::first_wrong};
 use kiln::{
     CompileOptions, Tensors,
     compare::{Tolerance, compare},
@@ -8,9 +8,12 @@ use kiln::{
     inputs::fill,
 };
 use kiln_frontend::{ImportOptions, Imported};
-use kiln_ir::eval::{
-    self,
-    array::{self, Array},
+use kiln_ir::{
+    Module, TensorType,
+    eval::{
+        self,
+        array::{self, Array},
+    },
 };
 use kiln_machine::{random::Rng, target::Target, tensor::Tensor};
 use kiln_passes::algebra::Grade;
@@ -30,9 +33,28 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(kind: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(super) fn new(kind: impl Into<String>, what: impl Into<String>) -> Self {
         Failure { kind: kind.into(), what: what.into() }
     }
+}
+
+/// Where the values of a graph go wrong, for the grades and targets of `seed`, one a line.
+pub fn explain(graph: &Graph, seed: u64, folder: &Path) -> Result<String, String> {
+    let path = folder.join("model.onnx");
+    fs::write(&path, graph.bytes()?).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    for grade in [Grade::E0, Grade::E1] {
+        for (name, target) in targets(seed) {
+            let mut given = Tensors::new();
+            let options = CompileOptions::new(path.clone(), target.clone());
+            let Ok(compiled) = kiln::compile(&options) else { continue };
+            fill(&compiled.wanted(), &mut given, seed);
+            let stage = first_wrong(&path, &given, &target, grade)
+                .unwrap_or_else(|f| format!("{}: {}", f.kind, f.what));
+            text += &format!("{name}, {grade}: first wrong: {stage}\n");
+        }
+    }
+    Ok(text)
 }
 
 /// Compiles `graph` for the targets of `seed`, runs it and compares. `folder` takes the model file.
@@ -99,6 +121,16 @@ fn evaluate(path: &Path, inputs: &Tensors) -> Result<Tensors, Failure> {
     let imported = kiln_frontend::import(path, &ImportOptions::default());
     let Imported { module, files, outputs, .. } =
         imported.map_err(|e| Failure::new("import", e.to_string()))?;
+    evaluate_nn(&module, &Folds { files: &files }, inputs, &outputs)
+}
+
+/// `main` of a module on host tensors, its results as the user sees them.
+pub(super) fn evaluate_nn(
+    module: &Module,
+    folds: &Folds<'_>,
+    inputs: &Tensors,
+    outputs: &[(String, TensorType)],
+) -> Result<Tensors, Failure> {
     let fault = |e: kiln_ir::IrError| Failure::new("evaluate", e.to_string());
     let func = module.func("main").map_err(fault)?;
     let cast = |tensor: &Tensor, dtype| array::cast(&Array::from_tensor(tensor), dtype).to_tensor();
@@ -110,8 +142,7 @@ fn evaluate(path: &Path, inputs: &Tensors) -> Result<Tensors, Failure> {
             None => return Err(Failure::new("evaluate", format!("no value for {}", port.name))),
         }
     }
-    let results =
-        eval::nn::eval(&func, &ordered, &Folds { files: &files }.contents(&module)).map_err(fault)?;
+    let results = eval::nn::eval(&func, &ordered, &folds.contents(module)).map_err(fault)?;
     let named = func.results.iter().zip(results);
     Ok(named
         .map(|((_, port), tensor)| {
@@ -184,7 +215,7 @@ fn same_bits(kind: &str, what: &str, got: &Tensors, want: &Tensors) -> Result<()
     Ok(())
 }
 
-fn near(what: &str, got: &Tensors, want: &Tensors) -> Result<(), Failure> {
+pub(super) fn near(what: &str, got: &Tensors, want: &Tensors) -> Result<(), Failure> {
     for (name, want) in want {
         let Some(got) = got.get(name) else {
             return Err(Failure::new("values", format!("{what}: no output {name}")));

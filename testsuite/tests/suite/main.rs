@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bits;
+mod closed_pipe;
 mod cross_reader;
 mod determinism;
 mod differential;
