@@ -56,12 +56,13 @@ impl Bandwidth {
 
     /// The first tick in which some transfer has ended, at the rates of now; the lowest queue on a tie.
     pub(crate) fn next_end(&self) -> Option<(u64, usize)> {
+        let least = self.units_left.iter().flatten().min()?;
         let rate = self.rate();
-        let ends = self.units_left.iter().enumerate().filter_map(|(queue, left)| {
-            let ticks = left.as_ref()?.div_ceil(rate);
-            Some((self.now.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX)), queue))
-        });
-        ends.min()
+        let ticks = div_ceil(*least, rate);
+        // The first queue that ends in that tick; its units are at most what all move until then.
+        let moved = u128::from(ticks).saturating_mul(rate);
+        let queue = self.units_left.iter().position(|left| left.is_some_and(|left| left <= moved))?;
+        Some((self.now.saturating_add(ticks), queue))
     }
 
     /// Move bytes until `tick`, which no transfer's end precedes.
@@ -79,10 +80,29 @@ impl Bandwidth {
         self.units_left[queue] = None;
     }
 
+    /// All that decides what comes: the units left, and how long ago they were so.
+    pub(crate) fn state(&self, now: u64) -> (Vec<Option<u128>>, u64) {
+        let idle = self.units_left.iter().all(Option::is_none);
+        (self.units_left.clone(), if idle { 0 } else { now - self.now })
+    }
+
+    /// Let `ticks` pass in which nothing changes.
+    pub(crate) fn shift(&mut self, ticks: u64) {
+        self.now += ticks;
+    }
+
     /// What each transfer moves in a tick.
     fn rate(&self) -> u128 {
         let sharers = self.units_left.iter().flatten().count();
         self.queue_rate.min(self.dram_rate / sharers.max(1) as u128)
+    }
+}
+
+/// The quotient rounded up; 64-bit division is far cheaper where it suffices.
+fn div_ceil(a: u128, b: u128) -> u64 {
+    match (u64::try_from(a), u64::try_from(b)) {
+        (Ok(a), Ok(b)) => a.div_ceil(b),
+        _ => u64::try_from(a.div_ceil(b)).unwrap_or(u64::MAX),
     }
 }
 

@@ -1,51 +1,85 @@
 //! Counting while a program runs, and the report at its end.
+//!
+//! While it runs, each instruction only counts its executions; what they cost is worked out at the end. Where the
+//! cost depends on an access pattern it is added up as it comes.
 
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use kiln_machine::duration::Cost;
-use kiln_machine::isa::{Dt, Engine, Inst, Space};
-use kiln_machine::program::OriginRange;
+use kiln_machine::isa::{Class, Engine};
 use kiln_machine::target::Target;
 
+use crate::code::{Code, Step, Unit, Width};
 use crate::report::{EngineReport, OriginReport, Report, TraceEvent, split};
 
 /// The counters of a run over all its segments.
 #[derive(Default)]
 pub(crate) struct Counters {
-    names: Vec<String>,
-    /// The streams of the segment that runs: engine and origins.
-    streams: Vec<StreamCounters>,
+    pub(crate) names: Vec<String>,
+    /// The streams of the segment that runs.
+    pub(crate) streams: Vec<StreamCounters>,
     segment: u32,
     engines: BTreeMap<Engine, EngineReport>,
     origins: BTreeMap<u32, OriginReport>,
     instructions: BTreeMap<&'static str, u64>,
     dram_read_bytes: u64,
     dram_write_bytes: u64,
-    macs: [u64; 3],
+    macs: u64,
     vec_elements: u64,
     act_elements: u64,
     chip_bytes: u64,
-    spm_end: i64,
     trace: Option<Vec<TraceEvent>>,
 }
 
 /// One stream of the running segment.
-struct StreamCounters {
-    engine: Engine,
-    report: EngineReport,
-    ranges: Vec<OriginRange>,
-    /// What each range cost; the last is for words without origin.
-    costs: Vec<OriginReport>,
-    last: usize,
+#[derive(Default)]
+pub(crate) struct StreamCounters {
+    /// How often each instruction was taken.
+    pub(crate) executed: Vec<u64>,
+    /// The sums of those whose cost depends on access patterns.
+    pub(crate) sums: Vec<Sums>,
+    pub(crate) semaphore_ticks: u64,
+    pub(crate) hazard_ticks: u64,
 }
 
-/// Which energy a product takes.
-#[derive(Clone, Copy)]
-enum Width {
-    F32 = 0,
-    Half = 1,
-    Byte = 2,
+/// What executions of one instruction cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) busy: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) write_bytes: u64,
+    pub(crate) chip_bytes: u64,
+}
+
+impl Sums {
+    /// One execution.
+    pub(crate) fn of(cost: &Cost, chip_bytes: u64) -> Self {
+        Self {
+            busy: cost.busy,
+            read_bytes: cost.dram_read_bytes,
+            write_bytes: cost.dram_write_bytes,
+            chip_bytes,
+        }
+    }
+
+    fn times(self, n: u64) -> Self {
+        Self {
+            busy: self.busy * n,
+            read_bytes: self.read_bytes * n,
+            write_bytes: self.write_bytes * n,
+            chip_bytes: self.chip_bytes * n,
+        }
+    }
+
+    /// Add `n` executions.
+    pub(crate) fn add(&mut self, other: Self, n: u64) {
+        let other = other.times(n);
+        self.busy += other.busy;
+        self.read_bytes += other.read_bytes;
+        self.write_bytes += other.write_bytes;
+        self.chip_bytes += other.chip_bytes;
+    }
 }
 
 impl Counters {
@@ -54,158 +88,160 @@ impl Counters {
         Self { names: names.to_vec(), trace: trace.then(Vec::new), ..Self::default() }
     }
 
-    /// A device segment begins, with these streams in this order.
-    pub(crate) fn begin(&mut self, segment: u32, streams: Vec<(Engine, Vec<OriginRange>)>) {
-        self.finish();
+    /// Whether events are collected.
+    pub(crate) fn traces(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// A device segment begins, with this code.
+    pub(crate) fn begin(&mut self, segment: u32, codes: &[Code]) {
         self.segment = segment;
-        self.streams = streams
-            .into_iter()
-            .map(|(engine, ranges)| StreamCounters {
-                engine,
-                report: EngineReport::default(),
-                costs: vec![OriginReport::default(); ranges.len() + 1],
-                ranges,
-                last: 0,
-            })
-            .collect();
-    }
-
-    /// The origin of a word, as text.
-    pub(crate) fn origin(&self, index: usize, pc: u32) -> String {
-        let ranges = &self.streams[index].ranges;
-        let Some(range) = ranges.iter().find(|range| (range.start..range.end).contains(&pc)) else {
-            return "no origin".to_owned();
+        let stream = |code: &Code| StreamCounters {
+            executed: vec![0; code.steps.len()],
+            sums: vec![Sums::default(); code.dynamic],
+            ..StreamCounters::default()
         };
-        let names = range.shares.iter().filter_map(|share| self.names.get(share.origin as usize));
-        names.map(String::as_str).collect::<Vec<_>>().join(", ")
-    }
-
-    /// An instruction was taken.
-    pub(crate) fn instruction(&mut self, index: usize, inst: &Inst) {
-        self.streams[index].report.instructions += 1;
-        *self.instructions.entry(inst.mnemonic()).or_default() += 1;
+        self.streams = codes.iter().map(stream).collect();
     }
 
     /// An engine stood still for so long.
     pub(crate) fn waited(&mut self, index: usize, for_semaphore: bool, ticks: u64) {
-        let report = &mut self.streams[index].report;
+        let stream = &mut self.streams[index];
         if for_semaphore {
-            report.semaphore_ticks += ticks;
+            stream.semaphore_ticks += ticks;
         } else {
-            report.hazard_ticks += ticks;
+            stream.hazard_ticks += ticks;
         }
     }
 
     /// A unit works on an instruction.
-    pub(crate) fn worked(&mut self, index: usize, pc: u32, inst: &Inst, cost: &Cost, start: u64, end: u64) {
-        let macs = self.work_of(inst);
-        let stream = &mut self.streams[index];
-        stream.report.busy_ticks += cost.busy;
-        let range = stream.range_of(pc);
-        let total = &mut stream.costs[range];
-        let ticks = match stream.engine {
-            Engine::Mxu => Some(&mut total.mxu_ticks),
-            Engine::Vec => Some(&mut total.vec_ticks),
-            Engine::Act => Some(&mut total.act_ticks),
-            Engine::Queue(_) => Some(&mut total.dma_ticks),
+    pub(crate) fn event(&mut self, engine: Engine, pc: u32, start: u64, end: u64) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(TraceEvent { engine, segment: self.segment, pc, start, end });
+        }
+    }
+
+    /// The running segment has ended: work out what its instructions cost.
+    pub(crate) fn finish(&mut self, codes: &[Code], target: &Target) {
+        for (code, stream) in codes.iter().zip(std::mem::take(&mut self.streams)) {
+            let mut engine = EngineReport {
+                semaphore_ticks: stream.semaphore_ticks,
+                hazard_ticks: stream.hazard_ticks,
+                ..EngineReport::default()
+            };
+            // The last is for words without origin.
+            let mut costs = vec![OriginReport::default(); code.origins.len() + 1];
+            for (step, &executed) in code.steps.iter().zip(&stream.executed).filter(|(_, n)| **n > 0) {
+                let sums = match step.dynamic {
+                    Some(dynamic) => {
+                        let mut sums = stream.sums[dynamic as usize];
+                        sums.chip_bytes += step.chip_bytes * executed;
+                        sums
+                    }
+                    None => Sums::of(&step.cost, step.chip_bytes).times(executed),
+                };
+                self.count(code.engine, step, executed, sums, target, &mut engine, &mut costs[step.origin]);
+            }
+            let total = self.engines.entry(code.engine).or_default();
+            total.busy_ticks += engine.busy_ticks;
+            total.semaphore_ticks += engine.semaphore_ticks;
+            total.hazard_ticks += engine.hazard_ticks;
+            total.instructions += engine.instructions;
+            total.energy_fj += engine.energy_fj;
+            self.share(code, &costs);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn count(
+        &mut self,
+        on: Engine,
+        step: &Step,
+        executed: u64,
+        sums: Sums,
+        target: &Target,
+        engine: &mut EngineReport,
+        origin: &mut OriginReport,
+    ) {
+        let work = step.work;
+        let [macs, vec_elements, act_elements] =
+            [work.macs, work.vec_elements, work.act_elements].map(|n| n * executed);
+        let mac_fj = match work.width {
+            Width::F32 => target.mac_f32_fj,
+            Width::Half => target.mac_bf16_fj,
+            Width::Byte => target.mac_8bit_fj,
+        };
+        let dram_bytes = sums.read_bytes + sums.write_bytes;
+        let energy_fj = [
+            (macs, mac_fj),
+            (vec_elements, target.vec_element_fj),
+            (act_elements, target.act_element_fj),
+            (sums.chip_bytes, target.spm_byte_fj),
+            (dram_bytes, target.dram_byte_fj),
+        ]
+        .into_iter()
+        .fold(0u64, |sum, (count, each)| sum.saturating_add(count.saturating_mul(each)));
+        *self.instructions.entry(step.inst.mnemonic()).or_default() += executed;
+        self.macs += macs;
+        self.vec_elements += vec_elements;
+        self.act_elements += act_elements;
+        self.chip_bytes += sums.chip_bytes;
+        self.dram_read_bytes += sums.read_bytes;
+        self.dram_write_bytes += sums.write_bytes;
+        engine.instructions += executed;
+        engine.energy_fj = engine.energy_fj.saturating_add(energy_fj);
+        origin.energy_fj = origin.energy_fj.saturating_add(energy_fj);
+        if step.inst.class() == Class::Any || matches!(step.unit, Unit::None) {
+            return;
+        }
+        engine.busy_ticks += sums.busy;
+        let ticks = match on {
+            Engine::Mxu => Some(&mut origin.mxu_ticks),
+            Engine::Vec => Some(&mut origin.vec_ticks),
+            Engine::Act => Some(&mut origin.act_ticks),
+            Engine::Queue(_) => Some(&mut origin.dma_ticks),
             Engine::Ctl | Engine::Col => None,
         };
         if let Some(ticks) = ticks {
-            *ticks += cost.busy;
+            *ticks += sums.busy;
         }
-        total.dram_bytes += cost.dram_read_bytes + cost.dram_write_bytes;
-        total.macs += macs;
-        let event = TraceEvent { engine: stream.engine, segment: self.segment, pc, start, end };
-        if let Some(trace) = &mut self.trace {
-            trace.push(event);
-        }
+        origin.dram_bytes += dram_bytes;
+        origin.macs += macs;
     }
 
-    /// Count elements and products; the products of this instruction.
-    fn work_of(&mut self, inst: &Inst) -> u64 {
-        match inst {
-            Inst::Mma { mov, k, m, n0, n1, n2, .. } | Inst::Mmax { mov, k, m, n0, n1, n2, .. } => {
-                let columns = u64::from(n0.0) * u64::from(n1.0) * u64::from(n2.0);
-                let macs = u64::from(k.0) * u64::from(m.0) * columns;
-                let width = match mov.dt {
-                    Dt::F32 => Width::F32,
-                    Dt::Bf16 | Dt::F16 => Width::Half,
-                    _ => Width::Byte,
-                };
-                self.macs[width as usize] += macs;
-                macs
+    /// Share the costs of a stream's origin ranges out to the origins.
+    fn share(&mut self, code: &Code, costs: &[OriginReport]) {
+        for (range, cost) in code.origins.iter().zip(costs) {
+            if *cost == OriginReport::default() {
+                continue;
             }
-            Inst::Vtt { shape, .. }
-            | Inst::Vts { shape, .. }
-            | Inst::Vmrg { shape, .. }
-            | Inst::Vsel { shape, .. }
-            | Inst::Vcvt { shape, .. }
-            | Inst::Vred { shape, .. }
-            | Inst::Vscan { shape, .. }
-            | Inst::Vshuf { shape, .. }
-            | Inst::Vtopk { shape, .. }
-            | Inst::Viota { shape, .. } => {
-                self.vec_elements += shape.elements();
-                0
-            }
-            Inst::Act { shape, .. } | Inst::Actr { shape, .. } => {
-                self.act_elements += shape.elements();
-                0
-            }
-            _ => 0,
-        }
-    }
-
-    /// DRAM traffic of an instruction.
-    pub(crate) fn dram(&mut self, cost: &Cost) {
-        self.dram_read_bytes += cost.dram_read_bytes;
-        self.dram_write_bytes += cost.dram_write_bytes;
-    }
-
-    /// An on-chip operand of `bytes` bytes that ends at byte `end` of its partitions.
-    pub(crate) fn on_chip(&mut self, space: Space, end: i64, bytes: u64) {
-        self.chip_bytes += bytes;
-        if space == Space::Spm {
-            self.spm_end = self.spm_end.max(end);
-        }
-    }
-
-    /// Add the running segment's counters to the totals.
-    fn finish(&mut self) {
-        for stream in std::mem::take(&mut self.streams) {
-            let total = self.engines.entry(stream.engine).or_default();
-            total.busy_ticks += stream.report.busy_ticks;
-            total.semaphore_ticks += stream.report.semaphore_ticks;
-            total.hazard_ticks += stream.report.hazard_ticks;
-            total.instructions += stream.report.instructions;
-            for (range, cost) in stream.ranges.iter().zip(&stream.costs) {
-                let weights: Vec<u64> = range.shares.iter().map(|share| share.weight).collect();
-                let mut give = |part: u64, slot: fn(&mut OriginReport) -> &mut u64| {
-                    for (share, part) in range.shares.iter().zip(split(part, &weights)) {
-                        *slot(self.origins.entry(share.origin).or_default()) += part;
-                    }
-                };
-                give(cost.mxu_ticks, |o| &mut o.mxu_ticks);
-                give(cost.vec_ticks, |o| &mut o.vec_ticks);
-                give(cost.act_ticks, |o| &mut o.act_ticks);
-                give(cost.dma_ticks, |o| &mut o.dma_ticks);
-                give(cost.dram_bytes, |o| &mut o.dram_bytes);
-                give(cost.macs, |o| &mut o.macs);
-            }
+            let weights: Vec<u64> = range.shares.iter().map(|share| share.weight).collect();
+            let mut give = |part: u64, slot: fn(&mut OriginReport) -> &mut u64| {
+                for (share, part) in range.shares.iter().zip(split(part, &weights)) {
+                    *slot(self.origins.entry(share.origin).or_default()) += part;
+                }
+            };
+            give(cost.mxu_ticks, |o| &mut o.mxu_ticks);
+            give(cost.vec_ticks, |o| &mut o.vec_ticks);
+            give(cost.act_ticks, |o| &mut o.act_ticks);
+            give(cost.dma_ticks, |o| &mut o.dma_ticks);
+            give(cost.dram_bytes, |o| &mut o.dram_bytes);
+            give(cost.macs, |o| &mut o.macs);
+            give(cost.energy_fj, |o| &mut o.energy_fj);
         }
     }
 
     /// The report of a run of `ticks` ticks.
-    pub(crate) fn report(mut self, target: &Target, ticks: u64, host_segments: u64) -> Report {
-        self.finish();
+    pub(crate) fn report(
+        self,
+        target: &Target,
+        ticks: u64,
+        host_segments: u64,
+        spm_peak_bytes: u64,
+    ) -> Report {
         let seconds = target.seconds(ticks);
-        let femtojoules = u128::from(self.macs[Width::F32 as usize]) * u128::from(target.mac_f32_fj)
-            + u128::from(self.macs[Width::Half as usize]) * u128::from(target.mac_bf16_fj)
-            + u128::from(self.macs[Width::Byte as usize]) * u128::from(target.mac_8bit_fj)
-            + u128::from(self.vec_elements) * u128::from(target.vec_element_fj)
-            + u128::from(self.act_elements) * u128::from(target.act_element_fj)
-            + u128::from(self.chip_bytes) * u128::from(target.spm_byte_fj)
-            + u128::from(self.dram_read_bytes + self.dram_write_bytes) * u128::from(target.dram_byte_fj);
+        let femtojoules: u128 = self.engines.values().map(|engine| u128::from(engine.energy_fj)).sum();
+        let static_joules = target.static_mw as f64 * 1e-3 * seconds;
         Report {
             cycles: target.mxu_cycles(ticks),
             ticks,
@@ -213,12 +249,13 @@ impl Counters {
             engines: self.engines.into_iter().collect(),
             dram_read_bytes: self.dram_read_bytes,
             dram_write_bytes: self.dram_write_bytes,
-            macs: self.macs.iter().sum(),
+            macs: self.macs,
             vec_elements: self.vec_elements,
             act_elements: self.act_elements,
             chip_bytes: self.chip_bytes,
-            spm_peak_bytes: self.spm_end.max(0) as u64 * target.partitions,
-            energy_joules: femtojoules as f64 * 1e-15 + target.static_mw as f64 * 1e-3 * seconds,
+            spm_peak_bytes,
+            energy_joules: femtojoules as f64 * 1e-15 + static_joules,
+            static_joules,
             instructions: self.instructions.into_iter().collect(),
             origins: self
                 .origins
@@ -229,18 +266,5 @@ impl Counters {
             host_segments,
             trace: self.trace.unwrap_or_default(),
         }
-    }
-}
-
-impl StreamCounters {
-    /// The range of a word; neighbours mostly share one.
-    fn range_of(&mut self, pc: u32) -> usize {
-        let inside = |range: &OriginRange| (range.start..range.end).contains(&pc);
-        if !self.ranges.get(self.last).is_some_and(inside) {
-            let after = self.ranges.partition_point(|range| range.start <= pc);
-            let found = after.checked_sub(1).filter(|i| inside(&self.ranges[*i]));
-            self.last = found.unwrap_or(self.ranges.len());
-        }
-        self.last
     }
 }

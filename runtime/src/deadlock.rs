@@ -6,7 +6,7 @@ use crate::device::{Blocked, Device};
 
 /// The wait cycle, one engine a line; or the chain of waits that ends at an engine that has ended.
 pub(crate) fn describe(device: &Device<'_>) -> String {
-    let first = (0..device.streams.len()).find(|i| device.blocked(*i).is_some());
+    let first = (0..device.codes.len()).find(|i| device.blocked(*i).is_some());
     let mut path: Vec<usize> = Vec::new();
     let mut next = first;
     while let Some(index) = next {
@@ -24,7 +24,7 @@ pub(crate) fn describe(device: &Device<'_>) -> String {
 fn waits_for(device: &Device<'_>, index: usize) -> Option<usize> {
     let Some(Blocked::Semaphore { semaphore, .. }) = device.blocked(index) else { return None };
     let producer = device.semaphores.users(semaphore).producer?;
-    let at = device.streams.iter().position(|stream| stream.engine == producer)?;
+    let at = device.codes.iter().position(|code| code.engine == producer)?;
     (!device.streams[at].halted).then_some(at)
 }
 

@@ -7,14 +7,17 @@
 //! on timing as long as the program's waits are right.
 
 use kiln_machine::duration::{self, Cost};
-use kiln_machine::isa::{Class, Csr, Engine, Inst, Operand};
+use kiln_machine::isa::{AccessPattern, Csr, Engine, Extent, Inst};
 use kiln_machine::target::Target;
 
 use crate::bandwidth::{Bandwidth, Rate};
-use crate::counters::Counters;
+use crate::code::{self, Code, Step, Touch, Unit};
+use crate::counters::{Counters, Sums};
 use crate::error::{SimError, Trap, TrapKind};
 use crate::execute::Memories;
+use crate::live::Live;
 use crate::mxu::{MxuTiming, Region};
+use crate::period::{Advice, ClockState, Periods, State, StreamState, repetitions};
 use crate::queue::{Queues, Signal, Transfer};
 use crate::semaphore::Semaphores;
 use crate::stream::Stream;
@@ -50,32 +53,53 @@ pub(crate) struct Settings<'a> {
     pub(crate) scalars: &'a [i32],
     /// Compute values, or time only.
     pub(crate) values: bool,
+    /// Jump over repetitions of steady states; only without values.
+    pub(crate) jump: bool,
+}
+
+/// What a transfer cost when it was last taken, and the pattern it had.
+struct Memo {
+    pattern: AccessPattern,
+    cost: Cost,
+    sums: Sums,
+    touches: Vec<Touch>,
 }
 
 /// One device segment under way.
 pub(crate) struct Device<'a> {
     settings: &'a Settings<'a>,
-    pub(crate) streams: &'a mut [Stream],
+    pub(crate) codes: &'a [Code],
+    pub(crate) streams: Vec<Stream>,
     clocks: Vec<Clock>,
     pub(crate) semaphores: Semaphores,
     queues: Queues,
     mxu: MxuTiming,
     memories: &'a mut Memories,
     pub(crate) counters: &'a mut Counters,
+    live: &'a mut Live,
     now: u64,
+    /// Instructions taken.
+    taken: u64,
+    /// Ticks jumped over.
+    jumped: u64,
+    memos: Vec<Vec<Option<Memo>>>,
+    periods: Option<Periods>,
+    /// The stream of each queue.
+    streams_of_queues: [usize; 16],
 }
 
 impl<'a> Device<'a> {
     /// All streams at their first instruction, at tick `start`.
     pub(crate) fn new(
         settings: &'a Settings<'a>,
-        streams: &'a mut [Stream],
+        codes: &'a [Code],
         memories: &'a mut Memories,
         counters: &'a mut Counters,
+        live: &'a mut Live,
         start: u64,
     ) -> Result<Self, SimError> {
         let target = settings.target;
-        let semaphores = Semaphores::new(target.semaphores as usize, streams)?;
+        let semaphores = Semaphores::new(target.semaphores as usize, codes)?;
         let per_tick = |bytes_per_second| Rate::per_tick(bytes_per_second, target.base_clock_hz);
         let bandwidth = Bandwidth::new(
             target.dma_queues as usize,
@@ -83,36 +107,54 @@ impl<'a> Device<'a> {
             per_tick(target.dram_bytes_per_second),
             start,
         );
-        let clocks = streams
-            .iter()
-            .map(|stream| Clock {
-                next: if stream.halted { NEVER } else { start },
-                complete: start,
-                blocked: None,
-            })
-            .collect();
+        let streams: Vec<Stream> = codes.iter().map(Stream::new).collect();
+        let clock = |stream: &Stream| Clock {
+            next: if stream.halted { NEVER } else { start },
+            complete: start,
+            blocked: None,
+        };
+        let mut streams_of_queues = [0; 16];
+        for (index, code) in codes.iter().enumerate() {
+            if let Engine::Queue(queue) = code.engine {
+                streams_of_queues[usize::from(queue & 15)] = index;
+            }
+        }
+        let jump = settings.jump && !settings.values && !counters.traces();
         Ok(Self {
             settings,
-            clocks,
+            codes,
+            clocks: streams.iter().map(clock).collect(),
+            streams,
             semaphores,
             queues: Queues::new(target.dma_queues as usize, bandwidth),
             mxu: MxuTiming::new(target.partitions, target.row_groups),
-            streams,
             memories,
             counters,
+            live,
             now: start,
+            taken: 0,
+            jumped: 0,
+            memos: codes.iter().map(|code| (0..code.dynamic).map(|_| None).collect()).collect(),
+            periods: jump.then(|| Periods::new(codes)),
+            streams_of_queues,
         })
     }
 
     /// Run to the end; the tick of the last completion.
     pub(crate) fn run(mut self) -> Result<u64, SimError> {
         loop {
-            let signal = self.semaphores.next_arrival();
-            let transfer = self.queues.next_event();
-            let engine = (0..self.clocks.len()).min_by_key(|i| self.clocks[*i].next);
-            let engine = engine.map(|i| (self.clocks[i].next, i)).filter(|(tick, _)| *tick != NEVER);
-            let next = [signal, transfer, engine.map(|(tick, _)| tick)].into_iter().flatten().min();
-            let Some(next) = next else { break };
+            let (mut tick, mut index) = (NEVER, 0);
+            for (i, clock) in self.clocks.iter().enumerate() {
+                if clock.next < tick {
+                    (tick, index) = (clock.next, i);
+                }
+            }
+            let (signal, transfer) = (self.semaphores.next_arrival(), self.queues.next_event());
+            let event = signal.unwrap_or(NEVER).min(transfer.unwrap_or(NEVER));
+            let next = tick.min(event);
+            if next == NEVER {
+                break;
+            }
             if next > self.settings.tick_limit {
                 return Err(self.cycle_limit());
             }
@@ -121,14 +163,35 @@ impl<'a> Device<'a> {
                 self.signal_arrives()?;
             } else if transfer == Some(next) {
                 self.transfers_advance(next);
-            } else if let Some((_, index)) = engine {
-                self.step(index)?;
+            } else {
+                self.take_while_first(index)?;
             }
         }
         if self.streams.iter().any(|stream| !stream.halted) {
             return Err(self.deadlock());
         }
         Ok(self.clocks.iter().map(|clock| clock.complete).fold(self.now, u64::max))
+    }
+
+    /// Let an engine take instructions for as long as nothing else comes first.
+    fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
+        // At equal ticks the engine that comes first in order goes first.
+        let others = self.clocks.iter().enumerate().filter(|(i, _)| *i != index);
+        let bound = others.map(|(i, clock)| clock.next - u64::from(i < index && clock.next > 0)).min();
+        let bound = bound.unwrap_or(NEVER).min(self.settings.tick_limit);
+        loop {
+            self.step(index)?;
+            let next = self.clocks[index].next;
+            let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
+            if next > bound
+                || next == NEVER
+                || comes_before(self.semaphores.next_arrival())
+                || comes_before(self.queues.next_event())
+            {
+                return Ok(());
+            }
+            self.now = next;
+        }
     }
 
     /// A signal counts, and wakes whoever waits for its semaphore.
@@ -152,7 +215,7 @@ impl<'a> Device<'a> {
     /// Transfers start and end; the signals behind those that end leave.
     fn transfers_advance(&mut self, tick: u64) {
         for ended in self.queues.advance(tick) {
-            let index = self.stream_of_queue(ended.queue);
+            let index = self.streams_of_queues[ended.queue];
             self.clocks[index].complete = self.clocks[index].complete.max(tick);
             for signal in ended.signals {
                 self.send(tick, index, signal);
@@ -165,11 +228,6 @@ impl<'a> Device<'a> {
         }
     }
 
-    fn stream_of_queue(&self, queue: usize) -> usize {
-        let engine = Engine::Queue(queue as u8);
-        self.streams.iter().position(|stream| stream.engine == engine).unwrap_or(0)
-    }
-
     fn send(&mut self, tick: u64, index: usize, signal: Signal) {
         let arrives = tick + duration::semaphore_latency(self.settings.target);
         self.semaphores.send(arrives, signal.semaphore, signal.n, index, signal.pc);
@@ -177,62 +235,125 @@ impl<'a> Device<'a> {
 
     /// An engine takes its next instruction, or finds that it cannot yet.
     fn step(&mut self, index: usize) -> Result<(), SimError> {
-        let Some((pc, inst)) = self.streams[index].current() else {
+        let codes = self.codes;
+        let Some(step) = codes[index].steps.get(self.streams[index].at) else {
             self.streams[index].halted = true;
             self.clocks[index].next = NEVER;
             return Ok(());
         };
-        self.take(index, pc, &inst).map_err(|kind| self.trap_at(index, pc, kind))
+        match self.take(index, step) {
+            Ok(true) => {
+                if self.periods.is_some() {
+                    self.iteration(index);
+                }
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(kind) => Err(self.trap_at(index, step.pc, kind)),
+        }
     }
 
-    fn take(&mut self, index: usize, pc: u32, inst: &Inst) -> Result<(), TrapKind> {
-        let engine = self.streams[index].engine;
-        if !self.may_issue(index, inst)? {
-            return Ok(());
+    /// Take an instruction if it can issue now; whether it begins another iteration of a loop.
+    fn take(&mut self, index: usize, step: &'a Step) -> Result<bool, TrapKind> {
+        let code = &self.codes[index];
+        if !self.may_issue(index, step)? {
+            return Ok(false);
+        }
+        self.taken += 1;
+        let at = self.streams[index].at;
+        self.counters.streams[index].executed[at] += 1;
+        let mut cost = step.cost;
+        let mut sums = None;
+        if let Some(dynamic) = step.dynamic {
+            let memo = self.memo(index, dynamic as usize, step);
+            let once = memo.sums;
+            (cost, sums) = (memo.cost, Some(once));
+            self.counters.streams[index].sums[dynamic as usize].add(once, 1);
+        }
+        if let Some(periods) = &mut self.periods {
+            periods.took(index, at, sums);
         }
         let stream = &mut self.streams[index];
-        let cost = duration::duration(inst, engine, self.settings.target, &stream.patterns);
-        self.counters.instruction(index, inst);
-        match inst {
+        let mut again = false;
+        match &step.inst {
             Inst::Halt {} => {
                 stream.halted = true;
                 self.clocks[index].next = NEVER;
-                return Ok(());
+                return Ok(false);
             }
             Inst::Trap { code } => return Err(TrapKind::Code { code: *code }),
             Inst::Li { rd, imm } => stream.set_register(*rd, *imm),
-            Inst::Apset { ap, pattern } => stream.patterns[usize::from(ap.0)] = *pattern,
+            Inst::Apset { ap, pattern } => stream.patterns[usize::from(ap.0 & 15)] = *pattern,
             Inst::ReadCsr { rd, which } => {
                 let value = self.control_register(*which)?;
                 self.streams[index].set_register(*rd, value);
             }
-            Inst::Sems { sem, n } => self.signal(index, Signal { semaphore: sem.0, n: *n, pc })?,
-            // These say themselves where the stream goes on.
+            Inst::Sems { sem, n } => {
+                self.signal(index, Signal { semaphore: sem.0, n: *n, pc: step.pc })?;
+            }
             Inst::Alu { op, rd, ra, rb, imm } => stream.alu(*op, *rd, *ra, *rb, *imm)?,
-            Inst::Br { cond, ra, rb, to } => stream.branch(*cond, *ra, *rb, *to)?,
-            Inst::Loop { count, rc, end, step } => stream.enter_loop(*count, *rc, *end, *step)?,
-            Inst::Endl {} => {
-                stream.end_loop()?;
+            // These say themselves where the stream goes on.
+            Inst::Br { cond, ra, rb, to } => stream.branch(code, *cond, *ra, *rb, *to)?,
+            Inst::Loop { count, rc, end, step } => {
+                stream.enter_loop(code, *count, *rc, *end, *step, self.taken)?;
             }
-            _ => {
+            Inst::Endl {} => again = stream.end_loop(code)?,
+            inst => {
+                self.touch(index, step);
                 if self.settings.values {
-                    self.memories.execute(inst, stream)?;
+                    self.memories.execute(inst, &mut self.streams[index])?;
                 }
-                self.account(index, inst, &cost);
             }
         }
-        if !matches!(inst, Inst::Alu { .. } | Inst::Br { .. } | Inst::Loop { .. } | Inst::Endl {}) {
-            self.streams[index].advance();
+        if !matches!(step.inst, Inst::Br { .. } | Inst::Loop { .. } | Inst::Endl {}) {
+            self.streams[index].advance(code);
         }
-        self.occupy(index, pc, inst, &cost);
-        Ok(())
+        self.occupy(index, step, &cost);
+        Ok(again)
+    }
+
+    /// The cost of an instruction whose access pattern decides it.
+    fn memo(&mut self, index: usize, dynamic: usize, step: &Step) -> &Memo {
+        let patterns = &self.streams[index].patterns;
+        let pattern = code::pattern_of(&step.inst).map_or_else(AccessPattern::default, |ap| patterns[ap]);
+        let memo = &mut self.memos[index][dynamic];
+        if memo.as_ref().is_none_or(|memo| memo.pattern != pattern) {
+            let engine = self.codes[index].engine;
+            let cost = duration::duration(&step.inst, engine, self.settings.target, patterns);
+            let depends = |extent: &Extent| !matches!(extent, Extent::Shape(_));
+            let sums = Sums::of(&cost, code::chip_bytes(&step.inst, patterns, depends));
+            let touches = code::touches(&step.inst, patterns, depends);
+            *memo = Some(Memo { pattern, cost, sums, touches });
+        }
+        match memo {
+            Some(memo) => memo,
+            None => unreachable!("it was made above"),
+        }
+    }
+
+    /// Note what the instruction touches in the scratchpad.
+    fn touch(&mut self, index: usize, step: &Step) {
+        let (stream, tick) = (&self.streams[index], self.now - self.jumped);
+        for touch in &step.touches {
+            self.live.touch(tick, touch, stream.added(touch.reg));
+        }
+        if let Some(memo) = step.dynamic.and_then(|dynamic| self.memos[index][dynamic as usize].as_ref()) {
+            for touch in &memo.touches {
+                self.live.touch(tick, touch, stream.added(touch.reg));
+            }
+        }
     }
 
     /// Whether the instruction can issue now; if not, when to look again is noted.
-    fn may_issue(&mut self, index: usize, inst: &Inst) -> Result<bool, TrapKind> {
+    fn may_issue(&mut self, index: usize, step: &Step) -> Result<bool, TrapKind> {
         let now = self.now;
-        let start = match inst {
-            Inst::Semw { sem, n } => {
+        let start = match (&step.unit, &step.inst) {
+            (Unit::Product { .. }, _) => {
+                let (rows, region) = self.product(index, step);
+                self.mxu.product_start(now, rows.0, rows.1, &region)
+            }
+            (Unit::Load { .. }, _) => self.mxu.load_start(now),
+            (_, Inst::Semw { sem, n }) => {
                 self.semaphores.check(sem.0)?;
                 if !self.semaphores.take(sem.0, *n) {
                     self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
@@ -241,18 +362,13 @@ impl<'a> Device<'a> {
                 now
             }
             // The program ends when everything is complete, so the end of a stream waits for nothing.
-            Inst::Fence {} => match self.streams[index].engine {
+            (_, Inst::Fence {}) => match self.codes[index].engine {
                 Engine::Queue(queue) if !self.queues.is_empty(queue.into()) => {
                     self.block(index, Blocked::Transfers);
                     return Ok(false);
                 }
                 _ => self.clocks[index].complete.max(now),
             },
-            Inst::Mma { .. } | Inst::Mmax { .. } | Inst::Mtrn { .. } => {
-                let (rows, region) = self.product(index, inst);
-                self.mxu.product_start(now, rows.0, rows.1, &region)
-            }
-            Inst::Ldw { .. } | Inst::Ldwt { .. } => self.mxu.load_start(now),
             _ => now,
         };
         if let Some((blocked, since)) = self.clocks[index].blocked.take() {
@@ -272,30 +388,22 @@ impl<'a> Device<'a> {
         clock.blocked.get_or_insert((why, self.now));
     }
 
-    /// Array rows and accumulator region of a product.
-    fn product(&self, index: usize, inst: &Inst) -> ((u64, u64), Region) {
-        let stream = &self.streams[index];
-        let (dst, row, k, parts, n) = match inst {
-            Inst::Mma { acc, mov, k, m, n0, n1, n2, .. } | Inst::Mmax { acc, mov, k, m, n0, n1, n2, .. } => {
-                (acc, mov.part, k.0, m.0, [n0.0, n1.0, n2.0])
-            }
-            Inst::Mtrn { dst, src, parts, n } => (dst, src.part, parts.0, n.0, [1, 1, parts.0.into()]),
-            _ => unreachable!("only products are asked for"),
+    /// Array rows and accumulator region of a product; nothing of another instruction.
+    fn product(&self, index: usize, step: &Step) -> ((u64, u64), Region) {
+        let Unit::Product { rows, dst, parts, bytes } = step.unit else {
+            return ((0, 1), Region { parts: (0, 0), bytes: (0, 0), walk: [0; 3] });
         };
-        let region = Region {
-            parts: (dst.part.into(), u64::from(dst.part) + u64::from(parts)),
-            bytes: dst.byte_range(n, stream.added(dst.reg)),
-            walk: dst.strides,
-        };
-        ((row.into(), k.into()), region)
+        let reg = self.streams[index].added(dst.reg);
+        (rows, Region { parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: dst.strides })
     }
 
     /// The instruction issues now: its unit is busy, its completion and the stream's next turn are set.
-    fn occupy(&mut self, index: usize, pc: u32, inst: &Inst, cost: &Cost) {
+    fn occupy(&mut self, index: usize, step: &Step, cost: &Cost) {
         let now = self.now;
+        let engine = self.codes[index].engine;
         let mut complete = now + cost.latency;
-        match (inst.class(), self.streams[index].engine) {
-            (Class::Dma, Engine::Queue(queue)) => {
+        match (&step.unit, engine) {
+            (Unit::Transfer, Engine::Queue(queue)) => {
                 let transfer = Transfer {
                     data_start: now + (cost.latency - cost.busy.min(cost.latency)),
                     busy: cost.busy,
@@ -306,34 +414,106 @@ impl<'a> Device<'a> {
                 // The queue tells when it is complete.
                 complete = now;
             }
-            (Class::Mxu, _) => match inst {
-                Inst::Ldw { src, k, .. } => {
-                    let rows = (src.part.into(), k.0.into());
-                    self.mxu.start_load(now, rows, cost.busy, cost.latency);
-                }
-                Inst::Ldwt { row, k, .. } => {
-                    let rows = ((*row).into(), k.0.into());
-                    self.mxu.start_load(now, rows, cost.busy, cost.latency);
-                }
-                _ => {
-                    let (rows, region) = self.product(index, inst);
-                    self.mxu.start_product(now, rows, region, cost.busy, cost.latency);
-                }
-            },
+            (Unit::Load { rows }, _) => self.mxu.start_load(now, *rows, cost.busy, cost.latency),
+            (Unit::Product { .. }, _) => {
+                let (rows, region) = self.product(index, step);
+                self.mxu.start_product(now, rows, region, cost.busy, cost.latency);
+            }
             _ => {}
         }
-        if inst.class() != Class::Any {
-            self.counters.worked(index, pc, inst, cost, now, now + cost.latency);
+        if !matches!(step.unit, Unit::None) {
+            self.counters.event(engine, step.pc, now, now + cost.latency);
         }
         let clock = &mut self.clocks[index];
         clock.complete = clock.complete.max(complete);
         clock.next = if self.streams[index].halted { NEVER } else { now + cost.issue };
     }
 
+    /// An iteration of a loop has ended: look whether a steady state repeats.
+    fn iteration(&mut self, index: usize) {
+        let Some(mut periods) = self.periods.take() else { return };
+        let number = self.streams[index].loops.last().map_or(0, |open| open.number);
+        let next = |i: usize| relative(self.clocks[i].next, self.now);
+        match periods.iteration(index, &self.streams, self.taken, self.now, next) {
+            Advice::GoOn => {}
+            Advice::Keep => periods.keep(index, number, self.state()),
+            Advice::Compare => periods.compare(index, number, self.state()),
+            Advice::Finish => {
+                let state = self.state();
+                if let Some((recording, progress)) = periods.finish(&state) {
+                    let period = state.now - recording.start.now;
+                    let room = (self.settings.tick_limit - self.now) / period.max(1);
+                    let times = repetitions(&progress).min(room);
+                    let waited = state.waited.iter().zip(&recording.start.waited);
+                    for (stream, (after, before)) in self.counters.streams.iter_mut().zip(waited) {
+                        stream.semaphore_ticks += (after.0 - before.0) * times;
+                        stream.hazard_ticks += (after.1 - before.1) * times;
+                    }
+                    for taken in &recording.taken {
+                        let stream = &mut self.counters.streams[taken.stream as usize];
+                        stream.executed[taken.step as usize] += times;
+                        let dynamic = self.codes[taken.stream as usize].steps[taken.step as usize].dynamic;
+                        if let (Some(dynamic), Some(sums)) = (dynamic, taken.sums) {
+                            stream.sums[dynamic as usize].add(sums, times);
+                        }
+                    }
+                    for (stream, progress) in self.streams.iter_mut().zip(progress) {
+                        if let Some(progress) = progress {
+                            let open = &mut stream.loops[progress.level];
+                            open.left -= progress.iterations * times;
+                            open.begun += progress.iterations * times;
+                        }
+                    }
+                    self.taken += recording.taken.len() as u64 * times;
+                    self.pass(period * times);
+                }
+            }
+        }
+        self.periods = Some(periods);
+    }
+
+    /// Let ticks pass in which what is under way stands still.
+    fn pass(&mut self, ticks: u64) {
+        self.now += ticks;
+        self.jumped += ticks;
+        for clock in &mut self.clocks {
+            if clock.next != NEVER {
+                clock.next += ticks;
+            }
+            clock.complete += ticks;
+            if let Some((_, since)) = &mut clock.blocked {
+                *since += ticks;
+            }
+        }
+        self.semaphores.shift(ticks);
+        self.queues.shift(ticks);
+        self.mxu.shift(ticks);
+    }
+
+    /// All that decides what comes.
+    fn state(&self) -> State {
+        let now = self.now;
+        let clock = |clock: &Clock| ClockState {
+            next: relative(clock.next, now),
+            complete: clock.complete.saturating_sub(now),
+            blocked: clock.blocked.map(|(why, since)| (why, now - since)),
+        };
+        let streams = self.streams.iter().zip(self.codes).zip(&self.clocks);
+        let waited = self.counters.streams.iter();
+        State {
+            now,
+            streams: streams.map(|((s, code), c)| StreamState::new(s, code, clock(c))).collect(),
+            semaphores: self.semaphores.state(now),
+            queues: self.queues.state(now),
+            mxu: self.mxu.state(now),
+            waited: waited.map(|stream| (stream.semaphore_ticks, stream.hazard_ticks)).collect(),
+        }
+    }
+
     /// A signal leaves when everything before it is complete.
     fn signal(&mut self, index: usize, signal: Signal) -> Result<(), TrapKind> {
         self.semaphores.check(signal.semaphore)?;
-        let behind_transfers = match self.streams[index].engine {
+        let behind_transfers = match self.codes[index].engine {
             Engine::Queue(queue) => self.queues.signal_behind(queue.into(), signal),
             _ => false,
         };
@@ -354,38 +534,27 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Count what the instruction's operands touch on chip.
-    fn account(&mut self, index: usize, inst: &Inst, cost: &Cost) {
-        let stream = &self.streams[index];
-        self.counters.dram(cost);
-        for operand in inst.operands() {
-            let Operand::OnChip { view, extent, .. } = operand else { continue };
-            let Some(shape) = extent.resolve(&stream.patterns) else { continue };
-            let end = view.byte_range(shape.n, stream.added(view.reg)).1;
-            self.counters.on_chip(view.space, end, view.dt.bytes_of(shape.elements()));
-        }
-    }
-
     fn trap_at(&self, index: usize, pc: u32, kind: TrapKind) -> SimError {
-        let stream = &self.streams[index];
+        let code = &self.codes[index];
         SimError::Trap(Box::new(Trap {
-            engine: stream.engine.to_string(),
+            engine: code.engine.to_string(),
             pc,
             cycle: self.now / self.settings.target.mxu_clock_div,
-            instruction: stream.at_word(pc).map_or_else(String::new, |inst| inst.to_string()),
-            origin: self.counters.origin(index, pc),
+            instruction: code.at_word(pc).map_or_else(String::new, |inst| inst.to_string()),
+            origin: code.origin(pc, &self.counters.names),
             kind,
         }))
     }
 
     /// Where an engine stands: word, instruction and origin.
     pub(crate) fn standing(&self, index: usize) -> String {
-        let stream = &self.streams[index];
-        match stream.current() {
-            Some((pc, inst)) if !stream.halted => {
-                format!("{} at word {pc}: {inst}  [{}]", stream.engine, self.counters.origin(index, pc))
+        let (code, stream) = (&self.codes[index], &self.streams[index]);
+        match code.steps.get(stream.at) {
+            Some(step) if !stream.halted => {
+                let origin = code.origin(step.pc, &self.counters.names);
+                format!("{} at word {}: {}  [{origin}]", code.engine, step.pc, step.inst)
             }
-            _ => format!("{} has ended", stream.engine),
+            _ => format!("{} has ended", code.engine),
         }
     }
 
@@ -410,4 +579,9 @@ impl<'a> Device<'a> {
     fn deadlock(&self) -> SimError {
         SimError::Deadlock { cycle: self.cycle(), cycle_text: crate::deadlock::describe(self) }
     }
+}
+
+/// Ticks from `now` to a stream's next instruction; none if it has none.
+fn relative(next: u64, now: u64) -> Option<u64> {
+    (next != NEVER).then(|| next.saturating_sub(now))
 }

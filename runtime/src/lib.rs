@@ -11,6 +11,7 @@ mod activation;
 mod array;
 mod bandwidth;
 mod bind;
+mod code;
 mod convert;
 mod counters;
 mod deadlock;
@@ -22,8 +23,10 @@ mod execute;
 #[allow(unsafe_code)]
 mod kernels;
 mod lane;
+mod live;
 mod mxu;
 mod pattern;
+mod period;
 mod queue;
 mod report;
 mod semaphore;

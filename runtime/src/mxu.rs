@@ -111,4 +111,36 @@ impl MxuTiming {
             band.loaded = band.loaded.max(now + latency);
         }
     }
+
+    /// What decides the future, relative to `now`.
+    pub(crate) fn state(&self, now: u64) -> MxuState {
+        let until = |tick: u64| tick.saturating_sub(now);
+        let draining = self.draining.iter().filter(|draining| draining.all > now);
+        MxuState {
+            bands: self.bands.iter().map(|band| [until(band.free), until(band.loaded)]).collect(),
+            port_free: until(self.port_free),
+            draining: draining.map(|d| (d.region, until(d.first), until(d.all))).collect(),
+        }
+    }
+
+    /// Let `ticks` pass in which nothing changes.
+    pub(crate) fn shift(&mut self, ticks: u64) {
+        for band in &mut self.bands {
+            band.free += ticks;
+            band.loaded += ticks;
+        }
+        self.port_free += ticks;
+        for draining in &mut self.draining {
+            draining.first += ticks;
+            draining.all += ticks;
+        }
+    }
+}
+
+/// All of the matrix engine that decides what comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MxuState {
+    bands: Vec<[u64; 2]>,
+    port_free: u64,
+    draining: Vec<(Region, u64, u64)>,
 }

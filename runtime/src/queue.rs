@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::bandwidth::Bandwidth;
 
 /// A semaphore signal that waits for a transfer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signal {
     pub(crate) semaphore: u8,
     pub(crate) n: u16,
@@ -49,6 +49,26 @@ pub(crate) struct Queues {
     queues: Vec<Queue>,
     bandwidth: Bandwidth,
     now: u64,
+    /// When something happens next, if anything is under way.
+    next: Option<u64>,
+}
+
+/// All of a transfer that decides what comes, relative to a tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TransferState {
+    /// Until its data phase may start, or until its on-chip side is done.
+    ticks: u64,
+    busy: u64,
+    dram_bytes: u64,
+    flowing: Option<bool>,
+    signals: Vec<Signal>,
+}
+
+/// All of the queues that decides what comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueuesState {
+    transfers: Vec<Vec<TransferState>>,
+    bandwidth: (Vec<Option<u128>>, u64),
 }
 
 /// A transfer that has ended.
@@ -62,12 +82,17 @@ impl Queues {
     /// Idle queues.
     pub(crate) fn new(count: usize, bandwidth: Bandwidth) -> Self {
         let queues = (0..count).map(|_| Queue::default()).collect();
-        Self { queues, bandwidth, now: 0 }
+        Self { queues, bandwidth, now: 0, next: None }
     }
 
     /// Append a transfer.
     pub(crate) fn issue(&mut self, queue: usize, transfer: Transfer) {
-        self.queues[queue].waiting.push_back(transfer);
+        let queue = &mut self.queues[queue];
+        if queue.active.is_none() && queue.waiting.is_empty() {
+            let start = transfer.data_start.max(self.now);
+            self.next = Some(self.next.map_or(start, |next| next.min(start)));
+        }
+        queue.waiting.push_back(transfer);
     }
 
     /// Whether all transfers of the queue have ended.
@@ -89,7 +114,12 @@ impl Queues {
     }
 
     /// When something happens next, if anything is under way.
+    #[inline]
     pub(crate) fn next_event(&self) -> Option<u64> {
+        self.next
+    }
+
+    fn find_next(&self) -> Option<u64> {
         let of_queue = |queue: &Queue| match (&queue.active, queue.waiting.front()) {
             (Some(active), _) if active.flowing => None,
             (Some(active), _) => Some(active.earliest_end),
@@ -130,6 +160,44 @@ impl Queues {
                 queue.active = Some(Active { earliest_end: tick + transfer.busy, flowing, transfer });
             }
         }
+        self.next = self.find_next();
         ended
+    }
+
+    /// What decides the future, relative to `now`.
+    pub(crate) fn state(&self, now: u64) -> QueuesState {
+        let waiting = |transfer: &Transfer| TransferState {
+            ticks: transfer.data_start.saturating_sub(now),
+            busy: transfer.busy,
+            dram_bytes: transfer.dram_bytes,
+            flowing: None,
+            signals: transfer.signals.clone(),
+        };
+        let of_queue = |queue: &Queue| {
+            let active = queue.active.iter().map(|active| TransferState {
+                ticks: active.earliest_end.saturating_sub(now),
+                flowing: Some(active.flowing),
+                ..waiting(&active.transfer)
+            });
+            active.chain(queue.waiting.iter().map(waiting)).collect()
+        };
+        QueuesState {
+            transfers: self.queues.iter().map(of_queue).collect(),
+            bandwidth: self.bandwidth.state(now),
+        }
+    }
+
+    /// Let `ticks` pass in which nothing changes.
+    pub(crate) fn shift(&mut self, ticks: u64) {
+        self.now += ticks;
+        self.bandwidth.shift(ticks);
+        self.next = self.next.map(|next| next + ticks);
+        for queue in &mut self.queues {
+            if let Some(active) = &mut queue.active {
+                active.earliest_end += ticks;
+                active.transfer.data_start += ticks;
+            }
+            queue.waiting.iter_mut().for_each(|transfer| transfer.data_start += ticks);
+        }
     }
 }

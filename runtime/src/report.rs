@@ -14,6 +14,8 @@ pub struct EngineReport {
     pub hazard_ticks: u64,
     /// Instructions executed.
     pub instructions: u64,
+    /// Energy of its work, of the on-chip bytes and of the DRAM bytes it moved, in femtojoules.
+    pub energy_fj: u64,
 }
 
 /// What one origin (an ONNX node) cost; shares of fused instructions sum to the totals exactly.
@@ -31,6 +33,8 @@ pub struct OriginReport {
     pub dram_bytes: u64,
     /// Multiply-accumulates for it.
     pub macs: u64,
+    /// Energy of work and of bytes for it, in femtojoules; static power is nobody's.
+    pub energy_fj: u64,
 }
 
 /// One instruction's stay on its unit, for traces.
@@ -71,10 +75,12 @@ pub struct Report {
     pub act_elements: u64,
     /// Bytes of on-chip operands read and written by VEC, ACT, the matrix engine and DMA.
     pub chip_bytes: u64,
-    /// Highest scratchpad byte used in a partition, times the partitions.
+    /// Most scratchpad bytes that hold a value still to be read, of the moments looked at: see `docs/simulator.md`.
     pub spm_peak_bytes: u64,
-    /// Energy of all of this at the target's numbers, in joules.
+    /// Energy of all of this at the target's numbers, in joules: of the engines and static.
     pub energy_joules: f64,
+    /// The part of static power in it, in joules.
+    pub static_joules: f64,
     /// Number of executions of each mnemonic.
     pub instructions: IndexMap<&'static str, u64>,
     /// Cost by ONNX node, in the program's order of origins; those that cost nothing are left out.

@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 
 use kiln_machine::isa::{Engine, Inst};
 
+use crate::code::Code;
 use crate::error::{SimError, TrapKind};
-use crate::stream::Stream;
 
 /// The highest count.
 const MAX_COUNT: u32 = 65535;
@@ -48,11 +48,11 @@ pub(crate) struct Overflow {
 
 impl Semaphores {
     /// `count` counters at zero, with the users found in the streams.
-    pub(crate) fn new(count: usize, streams: &[Stream]) -> Result<Self, SimError> {
+    pub(crate) fn new(count: usize, codes: &[Code]) -> Result<Self, SimError> {
         let mut users = vec![Users::default(); 256];
-        for stream in streams {
-            for (_, inst) in stream.instructions() {
-                let (semaphore, role) = match inst {
+        for code in codes {
+            for step in &code.steps {
+                let (semaphore, role) = match step.inst {
                     Inst::Sems { sem, .. } => (sem.0, "producers"),
                     Inst::Semw { sem, .. } => (sem.0, "consumers"),
                     _ => continue,
@@ -60,15 +60,15 @@ impl Semaphores {
                 let user = &mut users[usize::from(semaphore)];
                 let slot = if role == "producers" { &mut user.producer } else { &mut user.consumer };
                 match *slot {
-                    Some(first) if first != stream.engine => {
+                    Some(first) if first != code.engine => {
                         return Err(SimError::SharedSemaphore {
                             semaphore,
                             role,
                             first: first.to_string(),
-                            second: stream.engine.to_string(),
+                            second: code.engine.to_string(),
                         });
                     }
-                    _ => *slot = Some(stream.engine),
+                    _ => *slot = Some(code.engine),
                 }
             }
         }
@@ -134,4 +134,23 @@ impl Semaphores {
         }
         enough
     }
+
+    /// What decides the future, relative to `now`: the counts, and (ticks, semaphore, n, producer, word) of what is
+    /// on its way.
+    pub(crate) fn state(&self, now: u64) -> SemaphoresState {
+        let mut flying: Vec<&Signal> = self.in_flight.iter().map(|signal| &signal.0).collect();
+        flying.sort();
+        let flying = flying.iter().map(|s| (s.tick - now, s.semaphore, s.n, s.producer, s.pc)).collect();
+        (self.counts.clone(), flying)
+    }
+
+    /// Let `ticks` pass in which nothing changes.
+    pub(crate) fn shift(&mut self, ticks: u64) {
+        let moved =
+            |Reverse(signal): Reverse<Signal>| Reverse(Signal { tick: signal.tick + ticks, ..signal });
+        self.in_flight = std::mem::take(&mut self.in_flight).into_iter().map(moved).collect();
+    }
 }
+
+/// See [`Semaphores::state`].
+pub(crate) type SemaphoresState = (Vec<u32>, Vec<(u64, u8, u16, usize, u32)>);

@@ -4,21 +4,23 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
+use kiln_machine::isa::Engine;
 use kiln_machine::map::FileMap;
 use kiln_machine::program::{
-    Binding, BindingRole, HostSegment, ImageExtent, ImageSource, OriginRange, Program, ProgramError, Segment,
+    self, Binding, BindingRole, HostSegment, ImageExtent, ImageSource, Program, ProgramError, Segment,
 };
 use kiln_machine::target::Target;
 use kiln_machine::tensor::Tensor;
 
 use crate::bind;
+use crate::code::Code;
 use crate::counters::Counters;
 use crate::device::{Device, Settings};
 use crate::dram::{Cursor, Dram, Extent, Source};
 use crate::error::SimError;
 use crate::execute::Memories;
+use crate::live::Live;
 use crate::report::Report;
-use crate::stream::Stream;
 
 /// Executes the segments that the machine cannot run.
 pub trait HostExecutor: Send + Sync {
@@ -39,6 +41,9 @@ pub struct Options {
     /// Count cycles only: no values, no DRAM image; outputs are empty. Indices that a program reads into
     /// registers are then zero.
     pub timing_only: bool,
+    /// When only cycles are counted, simulate every period of a steady state instead of jumping over repetitions.
+    /// The counts are the same.
+    pub every_period: bool,
     /// Threads that compute values, this one included; none: as many as the host runs at once. Neither values nor
     /// errors depend on it.
     pub threads: Option<NonZeroUsize>,
@@ -60,7 +65,7 @@ pub struct Simulator<'a> {
 
 /// A segment with its streams decoded.
 enum Loaded<'a> {
-    Device { streams: Vec<Stream>, origins: Vec<&'a [OriginRange]> },
+    Device(Vec<Code>),
     Host(&'a HostSegment),
 }
 
@@ -82,14 +87,13 @@ impl<'a> Simulator<'a> {
         for segment in &program.segments {
             segments.push(match segment {
                 Segment::Host(host) => Loaded::Host(host),
-                Segment::Device(device) => Loaded::Device {
-                    streams: device
-                        .streams
-                        .iter()
-                        .map(|(engine, stream)| Stream::decode(*engine, &stream.words, target))
-                        .collect::<Result<_, _>>()?,
-                    origins: device.streams.values().map(|stream| stream.origins.as_slice()).collect(),
-                },
+                Segment::Device(device) => {
+                    let codes = device.streams.iter();
+                    let decode = |(engine, stream): (&Engine, &program::Stream)| {
+                        Code::decode(*engine, &stream.words, &stream.origins, target)
+                    };
+                    Loaded::Device(codes.map(decode).collect::<Result<_, _>>()?)
+                }
             });
         }
         let (mut files, mut extents) = (Vec::new(), Vec::new());
@@ -131,18 +135,20 @@ impl<'a> Simulator<'a> {
             }),
             scalars: &scalars,
             values,
+            jump: !self.options.every_period,
         };
         let mut counters = Counters::new(&self.program.origins, self.options.trace);
+        let mut live = Live::new(self.target.partitions, self.target.spm_partition_bytes());
         let (mut tick, mut host_segments) = (0, 0);
-        for (index, segment) in self.segments.iter_mut().enumerate() {
+        for (index, segment) in self.segments.iter().enumerate() {
             match segment {
-                Loaded::Device { streams, origins } => {
-                    streams.iter_mut().for_each(Stream::reset);
+                Loaded::Device(codes) => {
                     self.memories.clear_chip();
-                    let begun = streams.iter().zip(origins.iter());
-                    counters.begin(index as u32, begun.map(|(s, o)| (s.engine, o.to_vec())).collect());
-                    let device = Device::new(&settings, streams, &mut self.memories, &mut counters, tick)?;
+                    counters.begin(index as u32, codes);
+                    let (memories, counting) = (&mut self.memories, &mut counters);
+                    let device = Device::new(&settings, codes, memories, counting, &mut live, tick)?;
                     tick = device.run()?;
+                    counters.finish(codes, self.target);
                 }
                 Loaded::Host(segment) => {
                     host_segments += 1;
@@ -153,7 +159,7 @@ impl<'a> Simulator<'a> {
                 }
             }
         }
-        let report = counters.report(self.target, tick, host_segments);
+        let report = counters.report(self.target, tick, host_segments, live.peak());
         let outputs = if values { self.outputs()? } else { IndexMap::new() };
         Ok((outputs, report))
     }

@@ -1,144 +1,81 @@
-//! One engine's instruction stream: decoded code, registers, access patterns and the loop stack.
+//! The state of one engine's instruction stream: registers, access patterns and the loop stack.
 
-use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Cond, Engine, Inst, Pc, Reg, Steps, Word};
-use kiln_machine::target::Target;
+use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Cond, Inst, Pc, Reg, Steps};
 
-use crate::error::{SimError, TrapKind};
+use crate::code::Code;
+use crate::error::TrapKind;
 
 /// How deep loops nest.
 const MAX_LOOPS: usize = 8;
 
 /// The state of one stream.
+#[derive(Default)]
 pub(crate) struct Stream {
-    pub(crate) engine: Engine,
-    code: Vec<Decoded>,
-    /// Index into `code` of the instruction that starts at a word, or `NOWHERE`.
-    index_of_word: Vec<u32>,
-    /// Index into `code` of the next instruction.
-    at: usize,
-    registers: [i64; 32],
+    /// Index into the code of the next instruction.
+    pub(crate) at: usize,
+    pub(crate) registers: [i64; 32],
     pub(crate) patterns: [AccessPattern; 16],
-    loops: Vec<Loop>,
+    pub(crate) loops: Vec<Loop>,
     pub(crate) halted: bool,
-}
-
-const NOWHERE: u32 = u32::MAX;
-
-/// An instruction and the word it starts at.
-#[derive(Clone, Copy)]
-struct Decoded {
-    pc: u32,
-    inst: Inst,
+    /// Loops entered so far.
+    entered: u64,
 }
 
 /// An open loop.
-struct Loop {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loop {
     /// Index of the first instruction of the body.
-    body: usize,
+    pub(crate) body: usize,
+    /// Its number among the loops of the stream's code.
+    pub(crate) number: u32,
+    /// Which entry of a loop of the stream this is.
+    pub(crate) instance: u64,
     /// Iterations after this one.
-    left: u64,
+    pub(crate) left: u64,
+    /// Iterations begun.
+    pub(crate) begun: u64,
+    /// Instructions that the device had taken when it was entered.
+    pub(crate) taken: u64,
     steps: Steps,
     entry: [i64; 4],
 }
 
 impl Stream {
-    /// Decode the stream's words.
-    pub(crate) fn decode(engine: Engine, words: &[Word], target: &Target) -> Result<Self, SimError> {
-        if let Engine::Queue(queue) = engine
-            && u64::from(queue) >= target.dma_queues
-        {
-            let reason = format!("the machine has {} DMA queues", target.dma_queues);
-            return Err(SimError::Illegal { engine: engine.to_string(), pc: 0, reason });
-        }
-        let mut code = Vec::with_capacity(words.len());
-        let mut index_of_word = vec![NOWHERE; words.len()];
-        let mut pc = 0;
-        while pc < words.len() {
-            let illegal =
-                |reason: String| SimError::Illegal { engine: engine.to_string(), pc: pc as u32, reason };
-            let (inst, length) = Inst::decode(&words[pc..]).map_err(|error| illegal(error.to_string()))?;
-            if !engine.runs(inst.class()) {
-                return Err(illegal(format!("`{}` does not run on this engine", inst.mnemonic())));
-            }
-            // What the machine lacks is refused at once, not when it is reached.
-            let absent = match inst {
-                Inst::Ldwt { .. } => target.has_ldwt == 0,
-                Inst::Mtrn { .. } => target.has_mtrn == 0,
-                Inst::Mmax { .. } => target.has_mmax == 0,
-                _ => false,
-            };
-            if absent {
-                return Err(illegal(format!("target `{}` has no `{}`", target.name, inst.mnemonic())));
-            }
-            index_of_word[pc] = code.len() as u32;
-            code.push(Decoded { pc: pc as u32, inst });
-            pc += length;
-        }
-        let mut stream = Self {
-            engine,
-            code,
-            index_of_word,
-            at: 0,
-            registers: [0; 32],
-            patterns: [AccessPattern::default(); 16],
-            loops: Vec::new(),
-            halted: false,
-        };
-        stream.reset();
-        Ok(stream)
-    }
-
-    /// Back to the first instruction, with all state as at the start.
-    pub(crate) fn reset(&mut self) {
-        self.at = 0;
-        self.registers = [0; 32];
-        self.patterns = [AccessPattern::default(); 16];
-        self.loops.clear();
-        self.halted = self.code.is_empty();
-    }
-
-    /// All instructions with their words.
-    pub(crate) fn instructions(&self) -> impl Iterator<Item = (u32, Inst)> + '_ {
-        self.code.iter().map(|decoded| (decoded.pc, decoded.inst))
-    }
-
-    /// The next instruction and its word; `None` at the end of the words.
-    pub(crate) fn current(&self) -> Option<(u32, Inst)> {
-        self.code.get(self.at).map(|decoded| (decoded.pc, decoded.inst))
-    }
-
-    /// The instruction that starts at a word.
-    pub(crate) fn at_word(&self, pc: u32) -> Option<Inst> {
-        let index = *self.index_of_word.get(pc as usize)?;
-        self.code.get(index as usize).map(|decoded| decoded.inst)
+    /// A stream at its first instruction.
+    pub(crate) fn new(code: &Code) -> Self {
+        Self { halted: code.steps.is_empty(), ..Self::default() }
     }
 
     /// Go on to the next instruction.
-    pub(crate) fn advance(&mut self) {
+    #[inline]
+    pub(crate) fn advance(&mut self, code: &Code) {
         self.at += 1;
-        self.halted |= self.at >= self.code.len();
+        self.halted |= self.at >= code.steps.len();
     }
 
     /// A register's value; register 0 is zero.
+    #[inline]
     pub(crate) fn register(&self, reg: Reg) -> i64 {
-        self.registers[usize::from(reg.0)]
+        self.registers[usize::from(reg.0 & 31)]
     }
 
     /// The value of a register that is added to something.
+    #[inline]
     pub(crate) fn added(&self, reg: Add) -> i64 {
-        self.register(reg.reg())
+        self.registers[usize::from(reg.0 & 31)]
     }
 
     /// Set a register; register 0 stays zero.
+    #[inline]
     pub(crate) fn set_register(&mut self, reg: Reg, value: i64) {
         if reg.0 != 0 {
-            self.registers[usize::from(reg.0)] = value;
+            self.registers[usize::from(reg.0 & 31)] = value;
         }
     }
 
     /// An access pattern.
     pub(crate) fn pattern(&self, ap: Ap) -> &AccessPattern {
-        &self.patterns[usize::from(ap.0)]
+        &self.patterns[usize::from(ap.0 & 15)]
     }
 
     /// `rd = ra op (rb + imm)`.
@@ -160,12 +97,18 @@ impl Stream {
             AluOp::Max => a.max(b),
         };
         self.set_register(rd, value);
-        self.advance();
         Ok(())
     }
 
     /// Branch to `to` if the condition holds, else go on.
-    pub(crate) fn branch(&mut self, cond: Cond, ra: Reg, rb: Reg, to: Pc) -> Result<(), TrapKind> {
+    pub(crate) fn branch(
+        &mut self,
+        code: &Code,
+        cond: Cond,
+        ra: Reg,
+        rb: Reg,
+        to: Pc,
+    ) -> Result<(), TrapKind> {
         let (a, b) = (self.register(ra), self.register(rb));
         let taken = match cond {
             Cond::Al => true,
@@ -175,17 +118,26 @@ impl Stream {
             Cond::Ge => a >= b,
         };
         if taken {
-            self.at = self.index_of(to)?;
+            self.at = code.index_of(to)?;
         } else {
-            self.advance();
+            self.advance(code);
         }
         Ok(())
     }
 
-    /// Enter a loop of `count + rc` iterations, or skip it.
-    pub(crate) fn enter_loop(&mut self, count: u32, rc: Add, end: Pc, steps: Steps) -> Result<(), TrapKind> {
-        let end = self.index_of(end)?;
-        if !matches!(self.code[end].inst, Inst::Endl {}) || end <= self.at {
+    /// Enter a loop of `count + rc` iterations, or skip it; the device has taken `taken` instructions.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn enter_loop(
+        &mut self,
+        code: &Code,
+        count: u32,
+        rc: Add,
+        end: Pc,
+        steps: Steps,
+        taken: u64,
+    ) -> Result<(), TrapKind> {
+        let end = code.index_of(end)?;
+        if !matches!(code.steps[end].inst, Inst::Endl {}) || end <= self.at {
             return Err(TrapKind::Flow("the loop's end is no `endl` after it"));
         }
         let iterations = i64::from(count).saturating_add(self.added(rc));
@@ -196,18 +148,29 @@ impl Stream {
             if self.loops.len() == MAX_LOOPS {
                 return Err(TrapKind::Flow("more than 8 loops deep"));
             }
-            let entry = steps.0.map(|(reg, _)| self.register(reg));
-            self.loops.push(Loop { body: self.at + 1, left: iterations as u64 - 1, steps, entry });
+            self.entered += 1;
+            self.loops.push(Loop {
+                body: self.at + 1,
+                number: code.steps[self.at].loop_number,
+                instance: self.entered,
+                left: iterations as u64 - 1,
+                begun: 1,
+                taken,
+                steps,
+                entry: steps.0.map(|(reg, _)| self.register(reg)),
+            });
         }
-        self.advance();
+        self.advance(code);
         Ok(())
     }
 
     /// The end of the innermost loop: whether it goes on.
-    pub(crate) fn end_loop(&mut self) -> Result<bool, TrapKind> {
+    #[inline]
+    pub(crate) fn end_loop(&mut self, code: &Code) -> Result<bool, TrapKind> {
         let Some(open) = self.loops.last_mut() else { return Err(TrapKind::Flow("no loop is open")) };
         if open.left > 0 {
             open.left -= 1;
+            open.begun += 1;
             let (body, steps) = (open.body, open.steps);
             for (reg, step) in steps.0 {
                 self.set_register(reg, self.register(reg).wrapping_add(step));
@@ -220,14 +183,7 @@ impl Stream {
                 self.set_register(reg, value);
             }
         }
-        self.advance();
+        self.advance(code);
         Ok(false)
-    }
-
-    fn index_of(&self, pc: Pc) -> Result<usize, TrapKind> {
-        match self.index_of_word.get(pc.0 as usize) {
-            Some(&index) if index != NOWHERE => Ok(index as usize),
-            _ => Err(TrapKind::Flow("the target is not the first word of an instruction")),
-        }
     }
 }

@@ -368,7 +368,7 @@ fn same(inst: &Inst, memories: &Memories, plain: &Plain) {
 fn instructions_do_what_their_definition_says() {
     let target = Target::preset("edge").expect("a preset");
     let mut draw = Draw(Rng::new(11));
-    let mut stream = Stream::decode(Engine::Ctl, &[], &target).expect("empty");
+    let mut stream = Stream::default();
     for _ in 0..3 {
         let (mut memories, mut plain) = filled(&target, &mut draw.0);
         for _ in 0..400 {
