@@ -16,9 +16,13 @@ mod sim;
 mod targets;
 mod verify;
 
-use crate::error::{Error, exit};
+use crate::{
+    error::{Error, exit},
+    progress::Progress,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A compiler from ONNX transformer graphs to a tiled NPU, with the NPU's simulator.
 #[derive(Parser)]
@@ -66,7 +70,7 @@ pub fn main() -> ExitCode {
                 return code;
             }
         };
-        log_to_stderr();
+        watch(cli.command.is_quiet());
         match dispatch(cli.command) {
             Ok(code) => code,
             Err(error) => {
@@ -77,6 +81,17 @@ pub fn main() -> ExitCode {
         }
     });
     ExitCode::from(outcome.unwrap_or(exit::INTERNAL))
+}
+
+impl Command {
+    /// Whether only errors are wanted.
+    fn is_quiet(&self) -> bool {
+        match self {
+            Command::Run(args) => args.quiet,
+            Command::Compile(args) => args.quiet,
+            _ => false,
+        }
+    }
 }
 
 fn dispatch(command: Command) -> Result<u8, Error> {
@@ -130,12 +145,11 @@ fn quoted(arg: &str) -> String {
     }
 }
 
-/// `KILN_LOG=debug` (tracing's filter syntax) shows what the parts are doing.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| "warn".into());
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .try_init();
+/// `KILN_LOG=debug` (tracing's filter syntax) shows what the parts are doing; a terminal shows the stage that runs.
+fn watch(is_quiet: bool) {
+    let filter = EnvFilter::try_from_env("KILN_LOG").unwrap_or_else(|_| "warn".into());
+    let log =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_filter(filter);
+    let progress = if is_quiet { None } else { Progress::new() };
+    let _ = tracing_subscriber::registry().with(log).with(progress).try_init();
 }

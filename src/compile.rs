@@ -6,6 +6,7 @@ use crate::{
     host::{Evaluator, Folds},
     inputs::{Tensors, Wanted},
     link::Linker,
+    progress::STAGE,
     segments::{self, Cut, HostOp, Side},
 };
 use indexmap::IndexMap;
@@ -24,6 +25,7 @@ use kiln_passes::{
 use kiln_runtime::{Options as SimOptions, Report, Simulator};
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -49,6 +51,8 @@ pub struct CompileOptions {
     pub grade: Grade,
     /// Whether weights may be rewritten; by size of the model's files when none is given.
     pub weights: Option<Weights>,
+    /// Threads of a run; as many as the host runs at once when none are given. No result depends on it.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Models above this many bytes keep their weights by reference.
@@ -69,6 +73,7 @@ impl CompileOptions {
             device_only: false,
             grade: Grade::default(),
             weights: None,
+            threads: None,
         }
     }
 
@@ -138,6 +143,8 @@ pub struct Compiled {
     pub stats: Stats,
     /// The folder that the program's file references start from.
     pub folder: PathBuf,
+    /// Threads of a run.
+    pub threads: Option<NonZeroUsize>,
     /// Outputs as the user sees them.
     pub outputs: Vec<(String, TensorType)>,
 }
@@ -229,7 +236,7 @@ struct Stages(Vec<(&'static str, f64)>);
 
 impl Stages {
     fn run<T>(&mut self, name: &'static str, stage: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let _span = tracing::info_span!("stage", name).entered();
+        let _span = tracing::info_span!(STAGE, name).entered();
         let start = Instant::now();
         let result = stage();
         let seconds = start.elapsed().as_secs_f64();
@@ -298,7 +305,7 @@ pub fn compile(options: &CompileOptions) -> Result<Compiled, Error> {
         host_ops,
         ..Stats::of(pieces)
     };
-    Ok(Compiled { program, target: target.clone(), stats, folder, outputs })
+    Ok(Compiled { program, target: target.clone(), stats, folder, threads: options.threads, outputs })
 }
 
 /// What is known of one device segment.
@@ -450,9 +457,11 @@ impl Compiled {
         let options = SimOptions {
             model_dir: self.folder.clone(),
             timing_only,
+            threads: self.threads,
             host: Some(Box::new(Evaluator)),
             ..SimOptions::default()
         };
+        let _span = tracing::info_span!(STAGE, name = "simulate").entered();
         let mut simulator = Simulator::new(&self.program, &self.target, options)?;
         let (mut outputs, report) = simulator.run(inputs)?;
         // A program that is faster than any can be shows a fault in the timing.

@@ -10,6 +10,7 @@ pub mod host;
 pub mod inputs;
 pub mod link;
 pub mod npy;
+pub mod progress;
 pub mod segments;
 pub mod survey;
 pub mod verify;

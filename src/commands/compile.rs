@@ -20,7 +20,7 @@ pub struct Args {
     compile: ModelArgs,
     /// Print nothing but errors.
     #[arg(long, short, conflicts_with = "json")]
-    quiet: bool,
+    pub quiet: bool,
     /// Print one JSON object instead of the summary.
     #[arg(long)]
     json: bool,

@@ -3,7 +3,7 @@
 use crate::{compile::CompileOptions, error::Error};
 use kiln_machine::target::Target;
 use kiln_passes::algebra::{Grade, Weights};
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 #[derive(clap::Args)]
 pub struct ModelArgs {
@@ -31,6 +31,9 @@ pub struct ModelArgs {
     /// Folder of the model's external data, where it does not lie beside the model.
     #[arg(long, value_name = "DIR", help_heading = "Compilation")]
     pub data_folder: Option<PathBuf>,
+    /// Threads of the simulator; without it as many as the host has. No result depends on it.
+    #[arg(long, value_name = "N", help_heading = "Compilation")]
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// The values of `--weights`.
@@ -62,6 +65,7 @@ impl ModelArgs {
             WeightsArg::ByReference => Weights::ByReference,
         });
         options.data_folder = self.data_folder.clone();
+        options.threads = self.threads;
         Ok(options)
     }
 }

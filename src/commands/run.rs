@@ -39,7 +39,7 @@ pub struct Args {
     timing_only: bool,
     /// Print nothing but errors.
     #[arg(long, short, conflicts_with = "json")]
-    quiet: bool,
+    pub quiet: bool,
     /// Print one JSON object instead of the summary.
     #[arg(long)]
     json: bool,

@@ -19,7 +19,7 @@ use kiln_machine::{
 };
 use kiln_runtime::{Options, Simulator};
 use serde_json::json;
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 /// Run a program on the simulated NPU: a file written by `kiln compile` or `kiln asm`, or assembly text (*.s).
 #[derive(clap::Args)]
@@ -47,6 +47,9 @@ pub struct Args {
     /// Count cycles without computing values.
     #[arg(long, conflicts_with = "output_dir")]
     timing_only: bool,
+    /// Threads that compute values; without it as many as the host has. No result depends on it.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Print every element of the outputs, a row of the last axis on a line.
     #[arg(long, conflicts_with_all = ["json", "timing_only"])]
     values: bool,
@@ -74,6 +77,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
         timing_only: args.timing_only,
+        threads: args.threads,
         host: Some(Box::new(Evaluator)),
         ..Options::default()
     };

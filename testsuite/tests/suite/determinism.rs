@@ -6,11 +6,10 @@ use std::{fs, path::Path, process::Command};
 
 fn compiled(name: &str, target: &str, dims: &[&str], out: &Path, threads: &str, folder: &Path) -> Vec<u8> {
     let status = Command::new(env!("CARGO_BIN_EXE_kiln-under-test"))
-        .args(["compile", "--quiet", "--target", target, "-o"])
+        .args(["compile", "--quiet", "--target", target, "--threads", threads, "-o"])
         .arg(out)
         .arg(model(name))
         .args(dims.iter().flat_map(|dim| ["--dim", dim]))
-        .env("RAYON_NUM_THREADS", threads)
         .current_dir(folder)
         .status()
         .expect("start kiln");
@@ -39,4 +38,22 @@ fn the_same_input_gives_the_same_bytes() {
             assert!(first == again, "{name}, {threads} threads: {lengths:?} bytes, and they differ");
         }
     }
+}
+
+/// Nor do the outputs depend on the threads that compute them.
+#[test]
+fn threads_do_not_change_the_outputs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |threads: &str| {
+        let out = folder.path().join(threads);
+        let status = Command::new(env!("CARGO_BIN_EXE_kiln-under-test"))
+            .args(["run", "--quiet", "--target", "core", "--threads", threads, "--output-dir"])
+            .arg(&out)
+            .arg(model("gemm_bias_gelu"))
+            .status()
+            .expect("start kiln");
+        assert!(status.success());
+        fs::read(out.join("y.npy")).expect("an output")
+    };
+    assert!(run("1") == run("3"), "3 threads give other bits than 1");
 }
