@@ -188,6 +188,15 @@ impl<'a> Call<'a> {
         Ok(shape.iter().map(|&d| d as usize).collect())
     }
 
+    /// Refuses to compute a table of more entries than a sensible model has.
+    pub fn expect_table(&self, entries: &[usize]) -> Result<()> {
+        let product = entries.iter().try_fold(1usize, |n, &e| n.checked_mul(e.max(1)));
+        match product {
+            Some(n) if n <= crate::model_file::MAX_TABLE => Ok(()),
+            _ => Err(Diagnostic::new(Code::Shape, format!("a table of {entries:?} entries is absurd"))),
+        }
+    }
+
     /// Refuses a dtype outside `allowed`.
     pub fn expect_float(&self, v: Val) -> Result<DType> {
         let dtype = self.draft.dtype(v);

@@ -16,7 +16,7 @@ use kiln_machine::tensor::{DType, Tensor};
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::fold::{self, is_float};
-use crate::model_file::{FilePlace, Payload};
+use crate::model_file::{FilePlace, MAX_TABLE, Payload};
 
 pub use compose::{Keep, broadcast_shape};
 pub use range::Range;
@@ -160,6 +160,10 @@ impl Draft {
 
     /// Input number `position` of the model.
     pub fn input(&mut self, position: usize, ty: TensorType, range: Range) -> Val {
+        if ty.elements() == 0 {
+            // Known whatever is given.
+            return self.known(Tensor { dtype: ty.dtype, shape: ty.shape, data: Bytes::new() });
+        }
         self.add(ty, Def::Input(position), range)
     }
 
@@ -197,6 +201,9 @@ impl Draft {
         let Def::Known(known) = &slot.def else { return None };
         if !known.splat {
             return Some(known.tensor.clone());
+        }
+        if slot.ty.elements() > MAX_TABLE {
+            return None;
         }
         let data = known.tensor.data.repeat(slot.ty.elements());
         Some(Tensor { dtype: slot.ty.dtype, shape: slot.ty.shape.clone(), data: data.into() })

@@ -16,8 +16,11 @@ use crate::diagnostics::{Code, Diagnostic};
 use crate::onnx::{ModelProto, TensorProto, tensor_proto};
 use crate::tensor_pb;
 
-/// More elements than any machine has bytes: a shape that says so is a mistake.
-pub const MAX_ELEMENTS: i64 = 1 << 46;
+/// More elements than any machine's memory holds: a shape that says so is a mistake.
+pub const MAX_ELEMENTS: i64 = 1 << 34;
+
+/// Tables that the importer computes have no more entries.
+pub const MAX_TABLE: usize = 1 << 26;
 
 /// Where a tensor's bytes lie: file number and byte offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

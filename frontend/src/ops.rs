@@ -41,6 +41,7 @@ mod multi_head_attention;
 mod one_hot;
 mod pad;
 mod pool;
+mod qlinear;
 mod quantize;
 mod range;
 mod reduce;
@@ -142,7 +143,7 @@ pub const TABLE: &[Row] = &[
     row("Div",                 7, "fi",  "integers truncate", |c| elementwise::binary(c, M::Div)),
     row("Dropout",             7, "x",   "inference only", elementwise::dropout),
     row("DynamicQuantizeLinear", 11, "f", "", quantize::dynamic),
-    row("Einsum",             12, "f",   "no ellipsis; one or two operands; no repeated index in an operand", einsum::import),
+    row("Einsum",             12, "f",   "", einsum::import),
     row("Elu",                 6, "f",   "", activation::elu),
     row("Equal",               7, "fib", "", |c| elementwise::binary(c, M::Eq)),
     row("Erf",                 9, "f",   "", |c| elementwise::unary(c, M::Erf)),
@@ -254,28 +255,40 @@ pub const TABLE: &[Row] = &[
     row("Xor",                 7, "b",   "", |c| elementwise::binary(c, M::Xor)),
     microsoft("Attention",         "f",  "", multi_head_attention::attention),
     microsoft("BiasGelu",          "f",  "", |c| activation::bias_gelu(c, gelu::exact)),
+    microsoft("DequantizeLinear",  "fi", "", quantize::dequantize),
     microsoft("DynamicQuantizeMatMul", "f", "", matmul_integer::dynamic),
     microsoft("EmbedLayerNormalization", "f", "", embed_layer_normalization::import),
+    microsoft("ExpandDims",        "x",  "the axis is known at import", unsqueeze::expand_dims),
     microsoft("FastGelu",          "f",  "", |c| activation::bias_gelu(c, gelu::by_tanh)),
+    microsoft("FusedConv",         "f",  "", |c| activation::after(c, conv::fused)),
+    microsoft("FusedGemm",         "f",  "", |c| activation::after(c, gemm::import)),
     microsoft("FusedMatMul",       "f",  "without transposed batches", fused_matmul::import),
     microsoft("GatherBlockQuantized", "i", "", block_quantized::gather_rows),
     microsoft("Gelu",              "f",  "", activation::microsoft_gelu),
-    microsoft("GroupQueryAttention", "f", "without position ids, attention bias, head sinks and smooth softmax", group_query_attention::import),
+    microsoft("GroupQueryAttention", "f", "without a quantised cache", group_query_attention::import),
     microsoft("MatMulBnb4",        "f",  "", block_quantized::bnb4),
     microsoft("MatMulIntegerToFloat", "i", "", matmul_integer::to_float),
     microsoft("MatMulNBits",       "f",  "4 and 8 bits, groups in order", matmul_nbits::import),
     microsoft("MultiHeadAttention", "f", "without a shared past buffer", multi_head_attention::multi_head),
+    microsoft("Pad",               "x",  "the pads are known at import", pad::import),
     microsoft("QAttention",        "i",  "", multi_head_attention::quantized),
     microsoft("QGemm",             "i",  "", matmul_integer::qgemm),
-    microsoft("QLinearAdd",        "i",  "", |c| quantize::qlinear_binary(c, M::Add)),
-    microsoft("QLinearConcat",     "i",  "", quantize::qlinear_concat),
-    microsoft("QLinearMul",        "i",  "", |c| quantize::qlinear_binary(c, M::Mul)),
-    microsoft("QLinearSigmoid",    "i",  "", quantize::qlinear_sigmoid),
-    microsoft("QLinearSoftmax",    "i",  "", quantize::qlinear_softmax),
+    microsoft("QLinearAdd",        "i",  "", |c| qlinear::binary(c, M::Add)),
+    microsoft("QLinearAveragePool", "i", "", qlinear::average_pool),
+    microsoft("QLinearConcat",     "i",  "", qlinear::concat),
+    microsoft("QLinearGlobalAveragePool", "i", "", qlinear::global_average_pool),
+    microsoft("QLinearLeakyRelu",  "i",  "", qlinear::leaky_relu),
+    microsoft("QLinearMul",        "i",  "", |c| qlinear::binary(c, M::Mul)),
+    microsoft("QLinearReduceMean", "i",  "", qlinear::reduce_mean),
+    microsoft("QLinearSigmoid",    "i",  "", qlinear::sigmoid),
+    microsoft("QLinearSoftmax",    "i",  "", qlinear::softmax),
+    microsoft("QLinearWhere",      "i",  "", qlinear::choose),
+    microsoft("QuantizeLinear",    "fi", "", quantize::quantize),
     microsoft("QuickGelu",         "f",  "", |c| activation::swish(c, 1.702)),
     microsoft("RotaryEmbedding",   "f",  "", multi_head_attention::rotary),
     microsoft("SkipLayerNormalization", "f", "", skip_layer_normalization::skip),
     microsoft("SkipSimplifiedLayerNormalization", "f", "no mean", skip_layer_normalization::skip_simplified),
+    microsoft("Trilu",             "x",  "", trilu::import),
 ];
 
 /// A row of ONNX's own domain, current since opset `since`.

@@ -87,6 +87,8 @@ impl Windows {
             high[d] = ((count.max(1) - 1) * strides[d] + reach[d]).saturating_sub(spatial[d] + low[d]);
             out.push(count);
         }
+        // Each place of a window is a slice, each window a step of it.
+        c.expect_table(kernel)?;
         Ok(Windows { kernel: kernel.to_vec(), strides, dilations, low, high, declared_high, out })
     }
 

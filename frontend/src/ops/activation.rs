@@ -3,6 +3,7 @@
 use kiln_ir::nn::MapKind as M;
 
 use crate::call::Call;
+use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Draft, Result, Val};
 use crate::ops::gelu;
 
@@ -151,4 +152,42 @@ pub fn swiglu(c: &mut Call) -> Result<Vec<Val>> {
     let gate = swish(c, 1.0)?[0];
     let b = c.input(1)?;
     Ok(vec![c.draft.map2(M::Mul, gate, b)?])
+}
+
+/// The activation that `FusedConv` and `FusedGemm` name, applied to `x`.
+pub fn fused(c: &mut Call, x: Val) -> Result<Val> {
+    let name = c.string("activation")?.unwrap_or("").to_string();
+    let listed = c.floats("activation_params")?.unwrap_or(&[]).to_vec();
+    let (first, second) = (c.float("activation_alpha")?, c.float("activation_beta")?);
+    let parameter = |i: usize, given: Option<f32>, default: f64| {
+        given.or(listed.get(i).copied()).map_or(default, f64::from)
+    };
+    let d = &mut *c.draft;
+    let kind = match name.as_str() {
+        "" => return Ok(x),
+        "Relu" => M::Relu,
+        "Tanh" => M::Tanh,
+        "Sigmoid" => M::Sigmoid,
+        "LeakyRelu" => {
+            let below = d.map_scalar(M::Mul, x, parameter(0, first, 0.01))?;
+            return below_zero(d, x, below);
+        }
+        "Clip" => {
+            let low = d.map_scalar(M::Max, x, parameter(0, first, f64::NEG_INFINITY))?;
+            return d.map_scalar(M::Min, low, parameter(1, second, f64::INFINITY));
+        }
+        "HardSigmoid" => {
+            return hard_sigmoid_of(d, x, parameter(0, first, 0.2), parameter(1, second, 0.5));
+        }
+        other => {
+            return Err(Diagnostic::new(Code::Attribute, format!("activation {other:?} is unknown")));
+        }
+    };
+    d.map1(kind, x)
+}
+
+/// `com.microsoft.FusedConv` and `FusedGemm`: the operator, then an activation.
+pub fn after(c: &mut Call, operator: fn(&mut Call) -> Result<Vec<Val>>) -> Result<Vec<Val>> {
+    let y = operator(c)?[0];
+    Ok(vec![fused(c, y)?])
 }

@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
 use crate::model_file::{dtype_from_onnx, onnx_type_name};
+use crate::ops::quantize;
 use crate::tensor_pb::is_four_bit;
 
 /// `Cast`.
@@ -30,12 +31,12 @@ pub fn import_like(c: &mut Call) -> Result<Vec<Val>> {
 }
 
 fn convert(c: &mut Call, dtype: DType) -> Result<Vec<Val>> {
-    // Both only concern the 8-bit floats, to which saturation is the one conversion we have.
+    // Both only concern the 8-bit floats.
     let saturate = c.flag("saturate", true)?;
     c.ignore(&["round_mode"]);
-    if !saturate && matches!(dtype, DType::F8E4M3 | DType::F8E5M2) {
-        return Err(Diagnostic::new(Code::Attribute, "saturate = 0 is not handled"));
-    }
     let x = c.input(0)?;
+    if saturate {
+        return Ok(vec![quantize::saturated(c.draft, x, dtype)?]);
+    }
     Ok(vec![c.draft.cast(x, dtype)?])
 }

@@ -48,6 +48,15 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     Ok(vec![biased(c.draft, y, bias)?])
 }
 
+/// `com.microsoft.FusedConv` before its activation: a fourth input is added.
+pub fn fused(c: &mut Call) -> Result<Vec<Val>> {
+    let mut y = import(c)?[0];
+    if let Some(z) = c.optional(3) {
+        y = c.draft.map2(MapKind::Add, y, z)?;
+    }
+    Ok(vec![y])
+}
+
 /// y + bias over the channels.
 pub fn biased(d: &mut Draft, y: Val, bias: Option<Val>) -> Result<Val> {
     let Some(bias) = bias else { return Ok(y) };

@@ -4,12 +4,12 @@
 //! starts at 0. The present holds the valid past, then the new rows: in a gather, as the past of a sequence
 //! may be shorter than its tensor.
 
-use kiln_ir::nn::{ContractDims, MapKind, OpKind};
+use kiln_ir::nn::{ContractDims, MapKind, OpKind, ReduceKind};
 use kiln_machine::tensor::DType;
 
 use crate::call::Call;
 use crate::diagnostics::{Code, Diagnostic};
-use crate::draft::{Draft, Range, Result, Val};
+use crate::draft::{Draft, Keep, Range, Result, Val};
 use crate::ops::{gather, rotary_embedding};
 
 /// `GroupQueryAttention`.
@@ -19,15 +19,11 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     if kv_heads == 0 || heads % kv_heads != 0 {
         return Err(Diagnostic::new(Code::Attribute, format!("{heads} heads in {kv_heads} groups")));
     }
-    if (9..c.inputs.len()).any(|i| c.optional(i).is_some()) {
-        return Err(Diagnostic::new(
-            Code::Attribute,
-            "position ids, attention bias and head sinks are not handled",
-        ));
+    if (12..c.inputs.len()).any(|i| c.optional(i).is_some()) {
+        return Err(Diagnostic::new(Code::Attribute, "a quantised cache is not handled"));
     }
-    if c.flag("smooth_softmax", false)? {
-        return Err(Diagnostic::new(Code::Attribute, "smooth_softmax is not handled"));
-    }
+    c.ignore(&["qk_output"]);
+    let is_smooth = c.flag("smooth_softmax", false)?;
     let (q, k, v) = query_key_value(c, heads, kv_heads)?;
     let dtype = c.expect_float(q)?;
     let &[batch, _, rows, depth] = c.draft.shape(q) else { return Ok(Vec::new()) };
@@ -42,8 +38,10 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     if c.flag("do_rotary", false)? {
         let interleaved = c.flag("rotary_interleaved", false)?;
         let (cos, sin) = (c.input(7)?, c.input(8)?);
-        q = turned(c.draft, q, cos, sin, position, interleaved)?;
-        k = turned(c.draft, k, cos, sin, position, interleaved)?;
+        // Positions for the angles may be given; the mask goes by the cache.
+        let angles = c.optional(9).unwrap_or(position);
+        q = turned(c.draft, q, cos, sin, angles, interleaved)?;
+        k = turned(c.draft, k, cos, sin, angles, interleaved)?;
     } else {
         c.ignore(&["rotary_interleaved"]);
     }
@@ -62,6 +60,18 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
         let bent = c.draft.map1(MapKind::Tanh, small)?;
         scores = c.draft.map_scalar(MapKind::Mul, bent, softcap.into())?;
     }
+    if let Some(bias) = c.optional(10) {
+        let &[b, h, _, t] = c.draft.shape(bias) else {
+            return Err(Diagnostic::new(Code::Shape, "the attention bias is not [B, heads, S, T]"));
+        };
+        let bias = if h == 1 {
+            c.draft.reshape(bias, &[b, 1, 1, rows, t])?
+        } else {
+            c.draft.reshape(bias, &[b, kv_heads, heads / kv_heads, rows, t])?
+        };
+        let bias = if t > keys { c.draft.slice_axis(bias, 4, 0, keys)? } else { bias };
+        scores = c.draft.map2(MapKind::Add, scores, bias)?;
+    }
     let key = c.draft.iota(&[1, 1, 1, 1, keys], 4, DType::I64)?;
     let shape: Vec<usize> = c.draft.shape(position).to_vec();
     let limit = c.draft.reshape(position, &[shape[0], 1, 1, shape[1], 1])?;
@@ -74,12 +84,36 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     }
     let never = c.draft.scalar(f64::NEG_INFINITY, dtype);
     let masked = c.draft.select(allowed, scores, never)?;
-    let weights = c.draft.softmax(masked, 4)?;
+    let weights = match (c.optional(11), is_smooth) {
+        (Some(sink), _) => {
+            let sink = c.draft.reshape(sink, &[1, kv_heads, heads / kv_heads, 1, 1])?;
+            softmax_beside(c.draft, masked, sink)?
+        }
+        (None, true) => {
+            let zero = c.draft.scalar(0.0, dtype);
+            softmax_beside(c.draft, masked, zero)?
+        }
+        (None, false) => c.draft.softmax(masked, 4)?,
+    };
     let y = c.draft.contract(weights, present_v, pairing(2), dtype)?;
     let y = c.draft.reshape(y, &[batch, heads, rows, depth])?;
     let y = c.draft.transpose(y, &[0, 2, 1, 3])?;
     let y = c.draft.reshape(y, &[batch, rows, heads * depth])?;
     Ok(vec![y, present_k, present_v])
+}
+
+/// Softmax over the last dim in which each row has one more score, whose weight is left out.
+fn softmax_beside(d: &mut Draft, x: Val, sink: Val) -> Result<Val> {
+    let sink = d.cast(sink, d.dtype(x))?;
+    let max = d.reduce(ReduceKind::Max, x, &[4], Keep::Dims)?;
+    let max = d.map2(MapKind::Max, max, sink)?;
+    let shifted = d.map2(MapKind::Sub, x, max)?;
+    let exp = d.map1(MapKind::Exp, shifted)?;
+    let beside = d.map2(MapKind::Sub, sink, max)?;
+    let beside = d.map1(MapKind::Exp, beside)?;
+    let sum = d.reduce(ReduceKind::Sum, exp, &[4], Keep::Dims)?;
+    let sum = d.map2(MapKind::Add, sum, beside)?;
+    d.map2(MapKind::Div, exp, sum)
 }
 
 fn pairing(rhs: usize) -> ContractDims {
@@ -174,7 +208,13 @@ impl Past {
         let row = d.unsqueeze(row, 2)?;
         let by_row = d.transpose(all, &[0, 2, 1, 3])?;
         let taken = d.op(OpKind::GatherNd { batch_dims: 1 }, &[by_row, row])?;
-        d.transpose(taken, &[0, 2, 1, 3])
+        let taken = d.transpose(taken, &[0, 2, 1, 3])?;
+        // Behind the last row of a sequence there is nothing.
+        let end = d.map_scalar(MapKind::Add, self.start, self.rows as f64)?;
+        let valid = d.map2(MapKind::Lt, at, end)?;
+        let valid = d.reshape(valid, &[d.shape(valid)[0], 1, self.keys, 1])?;
+        let zero = d.scalar(0.0, d.dtype(taken));
+        d.select(valid, taken, zero)
     }
 }
 

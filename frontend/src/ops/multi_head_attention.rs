@@ -93,6 +93,7 @@ fn rotated(c: &mut Call, q: Val, k: Val, past: usize) -> Result<(Val, Val)> {
     let asked = c.extents(&[c.int_or("rotary_embedding_dim", 0)?])?[0];
     let part = if asked == 0 { shape[3] } else { asked };
     let half = part / 2;
+    c.expect_table(&[shape[2], half])?;
     let angles: Vec<f64> = (0..shape[2])
         .flat_map(|s| {
             (0..half).map(move |i| {

@@ -15,7 +15,7 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let x = c.input(0)?;
     let mode = c.string("mode")?.unwrap_or("constant").to_string();
     let rank = c.draft.rank(x);
-    let (pads, attribute) = if c.opset < 11 {
+    let (pads, attribute) = if c.opset < 11 && c.node.domain() != "com.microsoft" {
         let pads = c.required(c.ints("pads")?, "pads")?.to_vec();
         (pads, Some(f64::from(c.float_or("value", 0.0)?)))
     } else {
@@ -99,6 +99,7 @@ fn reflected(c: &mut Call, x: Val, low: &[i64], high: &[i64], mode: &str) -> Res
             _ => None,
         };
         let total = c.extents(&[n + low[axis] + high[axis]])?[0] as i64;
+        c.expect_table(&[total as usize])?;
         let indices: Option<Vec<i64>> = (0..total).map(|i| place(i - low[axis])).collect();
         let indices = indices.ok_or_else(|| {
             Diagnostic::new(Code::Attribute, format!("mode {mode:?} cannot pad {n} elements"))

@@ -15,6 +15,12 @@ use crate::windows::Windows;
 
 fn windows(c: &mut Call) -> Result<(Val, Vec<usize>, Windows)> {
     let x = c.input(0)?;
+    let (shape, windows) = windows_over(c, x)?;
+    Ok((x, shape, windows))
+}
+
+/// The windows over the spatial dims of `x`, and its shape.
+fn windows_over(c: &Call, x: Val) -> Result<(Vec<usize>, Windows)> {
     let shape = c.draft.shape(x).to_vec();
     if shape.len() < 3 {
         return Err(Diagnostic::new(Code::Shape, format!("{shape:?} has no spatial dims")));
@@ -22,7 +28,7 @@ fn windows(c: &mut Call) -> Result<(Val, Vec<usize>, Windows)> {
     let kernel = c.extents(c.required(c.ints("kernel_shape")?, "kernel_shape")?)?;
     let ceil = c.flag("ceil_mode", false)?;
     let windows = Windows::of(c, &shape[2..], &kernel, ceil)?;
-    Ok((x, shape, windows))
+    Ok((shape, windows))
 }
 
 /// `kind` over each window, dim by dim; `fill` is its neutral element.
@@ -48,6 +54,7 @@ pub fn max(c: &mut Call) -> Result<Vec<Val>> {
     if !c.wants(1) {
         return Ok(vec![combined(c.draft, &w, x, MapKind::Max, least)?]);
     }
+    c.expect_table(&shape)?;
     let places = flat_places(&shape, column_major);
     let places = c.draft.known(places);
     let (x, places) = (w.padded(c.draft, x, least)?, w.padded(c.draft, places, 0.0)?);
@@ -98,10 +105,17 @@ fn flat_places(shape: &[usize], column_major: bool) -> Tensor {
 
 /// `AveragePool`: padding counts when `count_include_pad` says so.
 pub fn average(c: &mut Call) -> Result<Vec<Val>> {
-    let (x, shape, w) = windows(c)?;
+    let x = c.input(0)?;
+    Ok(vec![average_of(c, x)?])
+}
+
+/// Means over windows of `x`, which the attributes describe.
+pub fn average_of(c: &mut Call, x: Val) -> Result<Val> {
+    let (shape, w) = windows_over(c, x)?;
     let dtype = c.expect_float(x)?;
     let padding_counts = c.flag("count_include_pad", false)?;
     let sum = combined(c.draft, &w, x, MapKind::Add, 0.0)?;
+    c.expect_table(&w.out)?;
     let counts = w.counts(&shape[2..], padding_counts);
     let mut products = vec![1.0];
     for dim in &counts {
@@ -109,7 +123,7 @@ pub fn average(c: &mut Call) -> Result<Vec<Val>> {
     }
     let divisor = Tensor { dtype, shape: w.out.clone(), data: Values::Float(products).encode(dtype) };
     let divisor = c.draft.known(divisor);
-    Ok(vec![c.draft.map2(MapKind::Div, sum, divisor)?])
+    c.draft.map2(MapKind::Div, sum, divisor)
 }
 
 /// `LpPool`: (Σ|x|ᵖ)^(1/p).

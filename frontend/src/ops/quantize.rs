@@ -1,5 +1,4 @@
-//! Linear quantisation: `QuantizeLinear`, `DequantizeLinear`, `DynamicQuantizeLinear`, and onnxruntime's
-//! elementwise operators on quantised tensors.
+//! Linear quantisation: `QuantizeLinear`, `DequantizeLinear`, `DynamicQuantizeLinear`.
 //!
 //! ```text
 //! quantise(x) = saturate(round(x/scale) + zero);   dequantise(q) = (q − zero)·scale
@@ -74,7 +73,7 @@ pub fn quantize(c: &mut Call) -> Result<Vec<Val>> {
 /// saturate(round(x) + zero) as `dtype`.
 pub fn round_to(d: &mut Draft, x: Val, zero: Option<Val>, dtype: DType) -> Result<Val> {
     if is_float(dtype) {
-        return d.cast(x, dtype);
+        return saturated(d, x, dtype);
     }
     let mut code = d.map1(MapKind::Round, x)?;
     if let Some(zero) = zero {
@@ -85,6 +84,19 @@ pub fn round_to(d: &mut Draft, x: Val, zero: Option<Val>, dtype: DType) -> Resul
     let low = d.map_scalar(MapKind::Max, code, range.lo as f64)?;
     let both = d.map_scalar(MapKind::Min, low, range.hi as f64)?;
     d.cast(both, dtype)
+}
+
+/// `x` as an 8-bit float, its greatest for what is beyond; as any other float, rounded.
+pub fn saturated(d: &mut Draft, x: Val, dtype: DType) -> Result<Val> {
+    let most = match dtype {
+        DType::F8E4M3 => 448.0,
+        DType::F8E5M2 => 57344.0,
+        _ => return d.cast(x, dtype),
+    };
+    let x = if is_float(d.dtype(x)) { x } else { d.cast(x, DType::F32)? };
+    let above = d.map_scalar(MapKind::Max, x, -most)?;
+    let within = d.map_scalar(MapKind::Min, above, most)?;
+    d.cast(within, dtype)
 }
 
 /// `DynamicQuantizeLinear`: to uint8, by the range of the values.
@@ -112,67 +124,6 @@ pub fn by_range(d: &mut Draft, x: Val) -> Result<(Val, Val, Val)> {
     let scaled = d.map2(MapKind::Div, x, scale)?;
     let y = round_to(d, scaled, Some(zero), DType::U8)?;
     Ok((y, scale, zero))
-}
-
-/// `com.microsoft.QLinearAdd` and `QLinearMul`: in float between dequantising and quantising.
-pub fn qlinear_binary(c: &mut Call, kind: MapKind) -> Result<Vec<Val>> {
-    let operand = |c: &mut Call, i: usize| -> Result<Val> {
-        let (x, scale) = (c.input(i)?, c.input(i + 1)?);
-        let zero = c.optional(i + 2);
-        dequantized(c.draft, x, scale, zero)
-    };
-    let (a, b) = (operand(c, 0)?, operand(c, 3)?);
-    let y = c.draft.map2(kind, a, b)?;
-    requantized(c, y, 6)
-}
-
-/// `com.microsoft.QLinearSoftmax`.
-pub fn qlinear_softmax(c: &mut Call) -> Result<Vec<Val>> {
-    let (x, scale, zero) = (c.input(0)?, c.input(1)?, c.optional(2));
-    let opset = c.int_or("opset", 13)?;
-    let shape = c.draft.shape(x).to_vec();
-    let axis = c.axis(c.int_or("axis", -1)?, shape.len())?;
-    let x = dequantized(c.draft, x, scale, zero)?;
-    let y = if opset >= 13 {
-        c.draft.softmax(x, axis)?
-    } else {
-        let flat = [shape[..axis].iter().product(), shape[axis..].iter().product()];
-        let x = c.draft.reshape(x, &flat)?;
-        let y = c.draft.softmax(x, 1)?;
-        c.draft.reshape(y, &shape)?
-    };
-    requantized(c, y, 3)
-}
-
-/// `com.microsoft.QLinearSigmoid`.
-pub fn qlinear_sigmoid(c: &mut Call) -> Result<Vec<Val>> {
-    let (x, scale, zero) = (c.input(0)?, c.input(1)?, c.optional(2));
-    let x = dequantized(c.draft, x, scale, zero)?;
-    let y = c.draft.map1(MapKind::Sigmoid, x)?;
-    requantized(c, y, 3)
-}
-
-/// `com.microsoft.QLinearConcat`: the result's scale and zero point, then triples.
-pub fn qlinear_concat(c: &mut Call) -> Result<Vec<Val>> {
-    let mut parts = Vec::new();
-    for i in (2..c.inputs.len()).step_by(3) {
-        let (x, scale) = (c.input(i)?, c.input(i + 1)?);
-        let zero = c.optional(i + 2);
-        parts.push(dequantized(c.draft, x, scale, zero)?);
-    }
-    let rank = parts.first().map_or(0, |&v| c.draft.rank(v));
-    let axis = c.axis(c.required(c.int("axis")?, "axis")?, rank)?;
-    let y = c.draft.concat(&parts, axis)?;
-    requantized(c, y, 0)
-}
-
-/// `y` quantised by the scale in input `i` and the zero point after it.
-fn requantized(c: &mut Call, y: Val, i: usize) -> Result<Vec<Val>> {
-    let scale = c.input(i)?;
-    let zero = c.optional(i + 1);
-    let dtype = zero.map_or(DType::U8, |z| c.draft.dtype(z));
-    let scaled = c.draft.map2(MapKind::Div, y, scale)?;
-    Ok(vec![round_to(c.draft, scaled, zero, dtype)?])
 }
 
 /// A scale or zero point in a shape that broadcasts against `x`.

@@ -42,7 +42,7 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let text =
         |name: &str, default: &str| -> Result<String> { Ok(c.string(name)?.unwrap_or(default).to_string()) };
     let default_coordinates = if c.opset < 11 { "asymmetric" } else { "half_pixel" };
-    let default_nearest = if c.opset < 11 { "floor" } else { "round_prefer_floor" };
+    let default_nearest = if c.opset < 11 { "simple" } else { "round_prefer_floor" };
     let method = Method {
         mode: text("mode", "nearest")?,
         coordinates: text("coordinate_transformation_mode", default_coordinates)?,
@@ -88,7 +88,11 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
             Some(roi) if roi.len() == 2 * count => (roi[i], roi[count + i]),
             _ => (0.0, 1.0),
         };
+        if !(1e-6..1e6).contains(&scale) {
+            return Err(Diagnostic::new(Code::Shape, format!("a scale of {scale} is absurd")));
+        }
         let one = Axis { from: shape[axis], to, scale, region };
+        c.expect_table(&[if interpolates { one.from } else { 1 }, to])?;
         if one.from == one.to && one.scale == 1.0 && method.coordinates != "tf_crop_and_resize" {
             continue;
         }
@@ -123,6 +127,7 @@ pub fn upsample(c: &mut Call) -> Result<Vec<Val>> {
     let mut y = x;
     for (axis, to, scale) in plan(c, &shape, &axes, scales, None, "stretch")? {
         let one = Axis { from: shape[axis], to, scale, region: (0.0, 1.0) };
+        c.expect_table(&[if method.mode == "nearest" { 1 } else { one.from }, to])?;
         y = match method.mode.as_str() {
             "nearest" => nearest(c.draft, y, axis, &one, &method)?,
             _ => weighted(c.draft, y, axis, &one, &method)?,
@@ -181,28 +186,30 @@ fn plan(
 impl Axis {
     /// The place in the data that element `i` of the result stands for.
     fn coordinate(&self, i: usize, method: &Method) -> f64 {
-        let (x, from, to) = (i as f64, self.from as f64, self.to as f64);
-        match method.coordinates.as_str() {
-            "asymmetric" => x / self.scale,
-            "align_corners" if self.to > 1 => x * (from - 1.0) / (from * self.scale - 1.0).max(to - 1.0),
+        // In f32, as the operator is defined on it: ties between neighbours are decided by its rounding.
+        let (x, from, to, scale) = (i as f32, self.from as f32, self.to as f32, self.scale as f32);
+        let at = match method.coordinates.as_str() {
+            "asymmetric" => x / scale,
+            "align_corners" if self.to > 1 => x * (from - 1.0) / (to - 1.0),
             "align_corners" => 0.0,
             "pytorch_half_pixel" if self.to <= 1 => 0.0,
-            "tf_half_pixel_for_nn" => (x + 0.5) / self.scale,
+            "tf_half_pixel_for_nn" => (x + 0.5) / scale,
             "half_pixel_symmetric" => {
-                let adjustment = to / (self.scale * from);
+                let adjustment = to / (scale * from);
                 let offset = from / 2.0 * (1.0 - adjustment);
-                offset + (x + 0.5) / self.scale - 0.5
+                offset + (x + 0.5) / scale - 0.5
             }
             "tf_crop_and_resize" => {
-                let (start, end) = self.region;
+                let (start, end) = (self.region.0 as f32, self.region.1 as f32);
                 if self.to > 1 {
                     start * (from - 1.0) + x * (end - start) * (from - 1.0) / (to - 1.0)
                 } else {
                     0.5 * (start + end) * (from - 1.0)
                 }
             }
-            _ => (x + 0.5) / self.scale - 0.5,
-        }
+            _ => (x + 0.5) / scale - 0.5,
+        };
+        at.into()
     }
 
     fn is_outside(&self, at: f64, method: &Method) -> bool {
@@ -216,7 +223,9 @@ impl Axis {
 
 fn nearest(d: &mut Draft, x: Val, axis: usize, one: &Axis, method: &Method) -> Result<Val> {
     let round = |at: f64| match method.nearest.as_str() {
-        "floor" => at.floor(),
+        // Opset 10 leaves it open; onnxruntime goes up where the data shrinks.
+        "simple" if one.scale < 1.0 => at.ceil(),
+        "floor" | "simple" => at.floor(),
         "ceil" => at.ceil(),
         "round_prefer_ceil" => (at + 0.5).floor(),
         _ => (at - 0.5).ceil(),

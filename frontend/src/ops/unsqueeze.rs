@@ -1,6 +1,7 @@
 //! `Unsqueeze`: dims of extent 1 put in; axes as attribute or as input, counted in the result.
 
 use crate::call::Call;
+use crate::diagnostics::{Code, Diagnostic};
 use crate::draft::{Result, Val};
 
 /// `Unsqueeze`.
@@ -21,4 +22,15 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let shape: Vec<usize> =
         (0..rank).map(|d| if axes.contains(&d) { 1 } else { extents.next().copied().unwrap_or(1) }).collect();
     Ok(vec![c.draft.reshape(x, &shape)?])
+}
+
+/// `com.microsoft.ExpandDims`: one dim put in, the axis as input.
+pub fn expand_dims(c: &mut Call) -> Result<Vec<Val>> {
+    let x = c.input(0)?;
+    let rank = c.draft.rank(x) + 1;
+    let axis = c.axes(&c.known_ints(1, "the axis")?, rank)?;
+    match axis[..] {
+        [axis] => Ok(vec![c.draft.unsqueeze(x, axis)?]),
+        _ => Err(Diagnostic::new(Code::Shape, "the axis must be one number")),
+    }
 }
