@@ -443,3 +443,82 @@ pub fn restore(module: &mut Module, func: &Func) -> Result<(), IrError> {
     module.remove(&func.name);
     building.b.finish(module, &results)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kiln_ir::{Context, nn::MapKind};
+
+    /// f32 → f64 → f32 with a double constant of its own, and a second result that stays on the device.
+    fn mixed() -> Result<Module, IrError> {
+        let context = Context::new();
+        let mut module = Module::new(&context);
+        let x = (TensorType::new(DType::F32, [4]), Port::named("x"));
+        let mut b = FuncBuilder::new(&context, "main", &[x])?;
+        let exp = b.map(MapKind::Exp, &[b.arg(0)])?;
+        let wide = b.cast(exp, DType::F64)?;
+        let third = b.splat(DType::F64, 1.0 / 3.0, &[4])?;
+        let scaled = b.map(MapKind::Mul, &[wide, third])?;
+        let narrow = b.cast(scaled, DType::F32)?;
+        let y = b.map(MapKind::Relu, &[narrow])?;
+        b.finish(&mut module, &[(y, Port::named("y")), (exp, Port::named("e"))])?;
+        Ok(module)
+    }
+
+    fn parts(module: &Module) -> Result<Vec<Part>, IrError> {
+        match cut(module, &Files::of(module, Vec::new()))? {
+            Cut::Whole => Ok(Vec::new()),
+            Cut::Parts(parts) => Ok(parts),
+        }
+    }
+
+    #[test]
+    fn segments_alternate_and_name_what_crosses() -> Result<(), IrError> {
+        let parts = parts(&mixed()?)?;
+        let sides: Vec<Side> = parts.iter().map(|p| p.side).collect();
+        assert_eq!(sides, [Side::Device, Side::Host, Side::Device]);
+        let names = |part: &Part| -> Result<(Vec<String>, Vec<String>), IrError> {
+            let func = part.module.func("main")?;
+            let results = func.results.iter().map(|(_, port)| port.name.clone()).collect();
+            Ok((func.args.iter().map(|port| port.name.clone()).collect(), results))
+        };
+        // The exponential is a result of the program: it crosses under that name.
+        assert_eq!(names(&parts[0])?, (vec!["x".into()], vec!["e".into()]));
+        let (inner_in, inner_out) = names(&parts[1])?;
+        assert_eq!((inner_in, inner_out.len()), (vec!["e".to_string()], 1));
+        assert_eq!(names(&parts[2])?, (inner_out, vec!["y".into()]));
+        assert!(parts[1].host_ops.iter().all(|op| op.reason == "the machine has no f64"));
+        Ok(())
+    }
+
+    #[test]
+    fn segments_in_order_compute_what_the_whole_does() -> Result<(), IrError> {
+        let module = mixed()?;
+        let data: Vec<u8> = [-1.0f32, 0.0, 0.5, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let x = Tensor { dtype: DType::F32, shape: vec![4], data: data.into() };
+        let files = Files::of(&module, Vec::new());
+        let wanted = kiln_ir::eval::nn::eval(&module.func("main")?, std::slice::from_ref(&x), &files)?;
+        let mut known: BTreeMap<String, Tensor> = BTreeMap::from([("x".to_string(), x)]);
+        for part in parts(&module)? {
+            let func = part.module.func("main")?;
+            let inputs: Vec<Tensor> = func.args.iter().map(|port| known[&port.name].clone()).collect();
+            let files = Files::of(&part.module, Vec::new());
+            let outputs = kiln_ir::eval::nn::eval(&func, &inputs, &files)?;
+            known.extend(func.results.iter().map(|(_, port)| port.name.clone()).zip(outputs));
+        }
+        assert_eq!([&known["y"], &known["e"]], [&wanted[0], &wanted[1]]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_machine_runs_is_not_cut() -> Result<(), IrError> {
+        let context = Context::new();
+        let mut module = Module::new(&context);
+        let x = (TensorType::new(DType::F32, [4]), Port::named("x"));
+        let mut b = FuncBuilder::new(&context, "main", &[x])?;
+        let y = b.map(MapKind::Exp, &[b.arg(0)])?;
+        b.finish(&mut module, &[(y, Port::named("y"))])?;
+        assert!(matches!(cut(&module, &Files::default())?, Cut::Whole));
+        Ok(())
+    }
+}

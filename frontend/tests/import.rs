@@ -2,9 +2,15 @@
 
 #[path = "import/build.rs"]
 mod build;
+#[path = "import/contrib.rs"]
+mod contrib;
 #[path = "import/errors.rs"]
 mod errors;
 #[path = "import/graphs.rs"]
 mod graphs;
 #[path = "import/operators.rs"]
 mod operators;
+#[path = "import/spatial.rs"]
+mod spatial;
+#[path = "import/sundry.rs"]
+mod sundry;

@@ -29,6 +29,26 @@ pub fn lookup() -> GraphProto {
     }
 }
 
+/// `y = relu(float((x · w)²))`, the square in double: the middle is the host's.
+pub fn mixed() -> GraphProto {
+    let cast = |name: &str, from: &str, to: &str, dtype: i64| {
+        let mut cast = node(name, "Cast", &[from], &[to]);
+        cast.attribute.push(int_attribute("to", dtype));
+        cast
+    };
+    GraphProto {
+        name: "mixed".into(),
+        node: vec![
+            node("product", "MatMul", &["x", "w"], &["p"]),
+            cast("widen", "p", "d", 11),
+            node("square", "Mul", &["d", "d"], &["s"]),
+            cast("narrow", "s", "n", 1),
+            node("relu", "Relu", &["n"], &["y"]),
+        ],
+        ..matmul()
+    }
+}
+
 /// Writes every file that the error goldens name into `folder`.
 ///
 /// # Errors
@@ -41,6 +61,7 @@ pub fn write_all(folder: &Path) -> io::Result<()> {
     };
     write("matmul", matmul())?;
     write("lookup", lookup())?;
+    write("mixed", mixed())?;
     let good = fs::read(folder.join("matmul.onnx"))?;
     fs::write(folder.join("truncated.onnx"), &good[..good.len() - 9])?;
     fs::write(folder.join("empty.onnx"), [])?;

@@ -7,9 +7,10 @@ use kiln_frontend::ops;
 use kiln_machine::tensor::{DType, Tensor};
 
 use crate::build::{Attr, b, f, i, node, numbers, one_node, run, tensor};
+use crate::{contrib, spatial, sundry};
 
 /// A case under construction: inputs, then attributes, then outputs.
-struct Case {
+pub struct Case {
     op: &'static str,
     domain: &'static str,
     inputs: Vec<(Option<Tensor>, bool)>,
@@ -17,49 +18,49 @@ struct Case {
     outputs: Vec<Tensor>,
 }
 
-fn case(op: &'static str) -> Case {
+pub fn case(op: &'static str) -> Case {
     Case { op, domain: "", inputs: vec![], attributes: vec![], outputs: vec![] }
 }
 
-fn microsoft(op: &'static str) -> Case {
+pub fn microsoft(op: &'static str) -> Case {
     Case { domain: "com.microsoft", ..case(op) }
 }
 
 impl Case {
     /// An input that the caller gives.
-    fn input(mut self, t: Tensor) -> Self {
+    pub fn input(mut self, t: Tensor) -> Self {
         self.inputs.push((Some(t), false));
         self
     }
 
     /// An input that is an initializer.
-    fn known(mut self, t: Tensor) -> Self {
+    pub fn known(mut self, t: Tensor) -> Self {
         self.inputs.push((Some(t), true));
         self
     }
 
     /// An optional input left out.
-    fn skip(mut self) -> Self {
+    pub fn skip(mut self) -> Self {
         self.inputs.push((None, false));
         self
     }
 
-    fn int(mut self, name: &'static str, v: i64) -> Self {
+    pub fn int(mut self, name: &'static str, v: i64) -> Self {
         self.attributes.push((name, Attr::Int(v)));
         self
     }
 
-    fn float(mut self, name: &'static str, v: f32) -> Self {
+    pub fn float(mut self, name: &'static str, v: f32) -> Self {
         self.attributes.push((name, Attr::Float(v)));
         self
     }
 
-    fn ints(mut self, name: &'static str, v: &[i64]) -> Self {
+    pub fn ints(mut self, name: &'static str, v: &[i64]) -> Self {
         self.attributes.push((name, Attr::Ints(v.to_vec())));
         self
     }
 
-    fn text(mut self, name: &'static str, v: &'static str) -> Self {
+    pub fn text(mut self, name: &'static str, v: &'static str) -> Self {
         self.attributes.push((name, Attr::Text(v)));
         self
     }
@@ -69,7 +70,7 @@ impl Case {
         self
     }
 
-    fn gives(mut self, t: Tensor) -> Self {
+    pub fn gives(mut self, t: Tensor) -> Self {
         self.outputs.push(t);
         self
     }
@@ -603,10 +604,10 @@ fn attention() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [elementwise(), movement(), reductions(), products(), normalisations(), quantised(), attention()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let here =
+        [elementwise(), movement(), reductions(), products(), normalisations(), quantised(), attention()];
+    let elsewhere = [contrib::cases(), spatial::cases(), sundry::cases()];
+    here.into_iter().chain(elsewhere).flatten().collect()
 }
 
 #[test]
