@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
 mod asm;
+mod bench;
 mod check;
 mod compile;
 mod completions;
@@ -49,6 +50,7 @@ enum Command {
     Asm(asm::Args),
     Disasm(disasm::Args),
     Sim(sim::Args),
+    Bench(bench::Args),
     Targets(targets::Args),
     Passes(passes::Args),
     Ops(ops::Args),
@@ -108,6 +110,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Asm(args) => asm::run(&args),
         Command::Disasm(args) => disasm::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Targets(args) => targets::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -291,7 +291,7 @@ fn control_registers(steps: &[Step]) -> u32 {
         match (&step.inst, &step.unit) {
             (Inst::Br { ra, rb, .. }, _) => found |= 1 << ra.0 | 1 << rb.0,
             (Inst::Loop { rc, .. }, _) => found |= 1 << rc.0,
-            (Inst::Alu { op, rb, .. }, _) if matches!(op, AluOp::Div | AluOp::Mod) => found |= 1 << rb.0,
+            (Inst::Alu { op: AluOp::Div | AluOp::Mod, rb, .. }, _) => found |= 1 << rb.0,
             (_, Unit::Product { dst, .. }) => found |= 1 << dst.reg.0,
             _ => {}
         }

@@ -10,6 +10,39 @@
 //! result row is a slice of contiguous 32-bit little-endian elements. A term is an f32, or a [`Pair`] of 16-bit
 //! integers: two steps of k at once.
 
+/// The same loop compiled for the host's widest vectors and for any host; all give the same bits, since the
+/// operations are the same and each rounds by itself.
+macro_rules! for_widest {
+    ($(#[doc = $doc:literal])* $name:ident / $wide:ident / $wider:ident = $body:ident($($arg:ident: $T:ty),*)) => {
+        $(#[doc = $doc])*
+        pub(crate) fn $name($($arg: $T),*) {
+            match Isa::detect() {
+                // SAFETY: `Isa::detect` has seen the features on this host.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512Vnni | Isa::Avx512 => unsafe { $wider($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => unsafe { $wide($($arg),*) },
+                Isa::Portable => $body($($arg),*),
+            }
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        fn $wider($($arg: $T),*) {
+            $body($($arg),*);
+        }
+
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn $wide($($arg: $T),*) {
+            $body($($arg),*);
+        }
+    };
+}
+
+#[cfg(feature = "peers")]
+pub(crate) mod peer;
 pub(crate) mod team;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -252,37 +285,6 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
-}
-
-/// The same loop compiled for the host's widest vectors and for any host; all give the same bits, since the
-/// operations are the same and each rounds by itself.
-macro_rules! for_widest {
-    ($(#[doc = $doc:literal])* $name:ident / $wide:ident / $wider:ident = $body:ident($($arg:ident: $T:ty),*)) => {
-        $(#[doc = $doc])*
-        pub(crate) fn $name($($arg: $T),*) {
-            match Isa::detect() {
-                // SAFETY: `Isa::detect` has seen the features on this host.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512Vnni | Isa::Avx512 => unsafe { $wider($($arg),*) },
-                // SAFETY: as above.
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => unsafe { $wide($($arg),*) },
-                Isa::Portable => $body($($arg),*),
-            }
-        }
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx2,fma")]
-        fn $wider($($arg: $T),*) {
-            $body($($arg),*);
-        }
-
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,fma")]
-        fn $wide($($arg: $T),*) {
-            $body($($arg),*);
-        }
-    };
 }
 
 for_widest! {

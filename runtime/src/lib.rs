@@ -33,9 +33,17 @@ mod semaphore;
 mod shadow;
 mod simulator;
 mod stream;
+mod trace;
 mod transfer;
 mod vector;
+
+/// Other implementations of a matrix product on this host, to measure the simulator's against.
+#[cfg(feature = "peers")]
+pub mod peers {
+    pub use crate::kernels::peer::{gemm_f32, gemm_i8};
+}
 
 pub use error::{SimError, Trap, TrapKind};
 pub use report::{EngineReport, OriginReport, Report, TraceEvent};
 pub use simulator::{HostExecutor, Options, Simulator};
+pub use trace::perfetto;

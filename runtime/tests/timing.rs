@@ -300,3 +300,56 @@ fn time_is_the_same_with_and_without_values() {
     let full = run_on(&text, &target("edge"), &[], Options::default()).expect("it runs").1;
     assert_eq!(full, time(&text));
 }
+
+#[test]
+fn energy_is_work_and_bytes_at_the_targets_numbers() {
+    let edge = target("edge");
+    let text = ".dram 65536
+        .origin \"a\"
+        .origin \"b\"
+        .engine vec
+        .from 0:1 1:3
+            viota spm[0:0x0].i32, 64:1x1x100
+        .from
+            halt
+        .engine mxu
+        .from 0:1
+            ldw spm[0:0x0].bf16, k=64, m=64
+            mma acc[0:0x0].f32, spm[0:0x0].bf16, k=64, m=64, n2=100
+        .from
+            halt
+        .engine q0
+            apset ap0, f32 @0x0 [64,1,1,17] <17,0,0,1>
+            dld spm[0:0x0].f32, ap0
+            halt";
+    let report = time(text);
+    let vec = 6400 * edge.vec_element_fj + 6400 * 4 * edge.spm_byte_fj;
+    // The load reads 64 × 64 of two bytes; the product reads 64 × 100 of two and writes as many of four.
+    let macs = 64 * 64 * 100 * edge.mac_bf16_fj;
+    let mxu = macs + (64 * 64 * 2 + 6400 * 2 + 6400 * 4) * edge.spm_byte_fj;
+    // 4352 bytes are 68 whole bursts.
+    let queue = 4352 * (edge.dram_byte_fj + edge.spm_byte_fj);
+    assert_eq!(report.engines[&Engine::Vec].energy_fj, vec);
+    assert_eq!(report.engines[&Engine::Mxu].energy_fj, mxu);
+    assert_eq!(report.engines[&Engine::Queue(0)].energy_fj, queue);
+    assert_eq!(
+        (report.origins["a"].energy_fj, report.origins["b"].energy_fj),
+        (vec / 4 + mxu, vec - vec / 4)
+    );
+    let static_joules = edge.static_mw as f64 * 1e-3 * report.seconds;
+    assert_eq!(report.static_joules, static_joules);
+    assert_eq!(report.energy_joules, (vec + mxu + queue) as f64 * 1e-15 + static_joules);
+}
+
+#[test]
+fn the_high_water_counts_live_bytes_only() {
+    // Two groups use opposite ends of the scratchpad, one after the other: never both at once.
+    let text = ".engine vec
+            viota spm[0:0x0].f32, 64:1x1x64
+            vts add, spm[0:0x1000].f32, spm[0:0x0].f32, 1.0f, 64:1x1x64
+            viota spm[0:0x7000].f32, 64:1x1x64
+            vts add, spm[0:0x6000].f32, spm[0:0x7000].f32, 1.0f, 64:1x1x64
+            halt";
+    // Results that nobody reads are not live: 256 bytes in 64 partitions.
+    assert_eq!(time(text).spm_peak_bytes, 256 * 64);
+}

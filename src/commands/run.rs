@@ -93,6 +93,11 @@ pub fn write_outputs(folder: &std::path::Path, outputs: &Tensors) -> Result<(), 
 
 fn summary_json(args: &Args, compiled: &Compiled, run: &Run) -> Result<Value, Error> {
     let (stats, report) = (&compiled.stats, &run.report);
+    let nodes: serde_json::Map<String, Value> = report
+        .origins
+        .iter()
+        .map(|(name, cost)| (name.clone(), json!(cost.energy_fj as f64 * 1e-15)))
+        .collect();
     let outputs: Vec<Value> = run
         .outputs
         .iter()
@@ -119,7 +124,10 @@ fn summary_json(args: &Args, compiled: &Compiled, run: &Run) -> Result<Value, Er
         "program_bytes": compiled.program_bytes()?,
         "text_bytes": stats.emitted.text_bytes,
         "energy_j": report.energy_joules,
+        "static_j": report.static_joules,
+        "engines": super::sim::engines_json(report),
         "host_segments": stats.host_segments,
+        "energy_j_by_node": nodes,
         "outputs": outputs,
     }))
 }

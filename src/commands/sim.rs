@@ -17,7 +17,7 @@ use kiln_machine::{
     program::{Program, RuntimeScalar},
     tensor::{DType, Tensor},
 };
-use kiln_runtime::{Options, Simulator};
+use kiln_runtime::{EngineReport, Options, Report, Simulator, perfetto};
 use serde_json::json;
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -53,6 +53,12 @@ pub struct Args {
     /// Print every element of the outputs, a row of the last axis on a line.
     #[arg(long, conflicts_with_all = ["json", "timing_only"])]
     values: bool,
+    /// With --timing-only, simulate every period of a steady state instead of jumping over repetitions.
+    #[arg(long, requires = "timing_only")]
+    every_period: bool,
+    /// Write a trace of every instruction to this file, which ui.perfetto.dev opens.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object instead of the summary.
     #[arg(long)]
     json: bool,
@@ -77,7 +83,9 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
         timing_only: args.timing_only,
+        every_period: args.every_period,
         threads: args.threads,
+        trace: args.trace.is_some(),
         host: Some(Box::new(Evaluator)),
         ..Options::default()
     };
@@ -89,6 +97,10 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     if let Some(folder) = &args.output_dir {
         write_outputs(folder, &outputs)?;
     }
+    if let Some(file) = &args.trace {
+        let trace = perfetto(&program, &target, &report);
+        std::fs::write(file, trace).map_err(|source| Error::write(file, source))?;
+    }
     let dram = report.dram_read_bytes + report.dram_write_bytes;
     if args.json {
         let object = json!({
@@ -99,6 +111,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             "dram_bytes": dram,
             "spm_peak_bytes": report.spm_peak_bytes,
             "energy_j": report.energy_joules,
+            "static_j": report.static_joules,
+            "engines": engines_json(&report),
             "instructions": report.instructions.values().sum::<u64>(),
         });
         println!("{object}");
@@ -161,4 +175,18 @@ fn elements(name: &str, tensor: &Tensor) -> String {
         text += &format!("  {}\n", words.join(" "));
     }
     text
+}
+
+/// What each engine did, by its name.
+pub fn engines_json(report: &Report) -> serde_json::Value {
+    let one = |counters: &EngineReport| {
+        json!({
+            "instructions": counters.instructions,
+            "busy_ticks": counters.busy_ticks,
+            "semaphore_ticks": counters.semaphore_ticks,
+            "hazard_ticks": counters.hazard_ticks,
+            "energy_j": counters.energy_fj as f64 * 1e-15,
+        })
+    };
+    report.engines.iter().map(|(engine, counters)| (engine.to_string(), one(counters))).collect()
 }

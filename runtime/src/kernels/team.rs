@@ -67,7 +67,7 @@ impl Team {
 
     /// Run `work(item)` for each of `items` items, on any threads in any order; done when it returns.
     pub(crate) fn each(&self, items: usize, work: impl Fn(usize) + Sync) {
-        if self.members.is_empty() || items < 2 || items > MAX_ITEMS {
+        if self.members.is_empty() || !(2..=MAX_ITEMS).contains(&items) {
             (0..items).for_each(work);
             return;
         }
