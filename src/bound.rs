@@ -3,10 +3,11 @@
 //! For the graph after folding and dead code, at the dtypes executed: compulsory bytes, multiply-accumulates, exps and
 //! vector work, each over the target's peak rate; the greatest of them bounds the time. It calls none of the duration
 //! functions that the solver, the scheduler and the simulator share: a program that runs faster than this shows a
-//! fault in them.
+//! fault in them. What a constant mask excludes (the later half of a causal product) is not counted.
 
+use crate::masks::Masks;
 use kiln_ir::{
-    nn::{Func, MapKind, OpKind, ValueId},
+    nn::{Func, MapKind, Op, OpKind, ValueId},
     types::DType,
 };
 use kiln_machine::{isa::Dt, target::Target};
@@ -80,7 +81,7 @@ pub fn bound(func: &Func, target: &Target) -> Bound {
     // One ACT instruction multiplies, adds, applies its function and sums: four elementwise ops an element.
     let elementwise_rate = vec_rate + 4.0 * act_rate;
     let cycles = [
-        (Resource::Macs, work.mac_cycles),
+        (Resource::Macs, work.least_mac_cycles),
         (Resource::Exps, work.exps as f64 / act_rate * mxu_hz),
         (Resource::Vector, work.vector as f64 / elementwise_rate * mxu_hz),
         (Resource::Bytes, work.bytes as f64 / target.dram_bytes_per_second as f64 * mxu_hz),
@@ -107,6 +108,8 @@ struct Work {
     bytes: u64,
     macs: u64,
     mac_cycles: f64,
+    /// Without what masks exclude.
+    least_mac_cycles: f64,
     exps: u64,
     vector: u64,
 }
@@ -123,6 +126,7 @@ impl Work {
         let mut work = Work::default();
         let producers = func.producers();
         let constant = constants(func);
+        let masks = Masks::of(func);
         let mut demands: Vec<Vec<Demand>> = (0..func.value_count()).map(|_| Vec::new()).collect();
         for (value, _) in &func.results {
             let elements = func.ty(*value).elements() as u64;
@@ -142,7 +146,7 @@ impl Work {
                 continue;
             }
             if !constant_op {
-                work.count(func, target, &op.kind, &op.operands, op.results[0]);
+                work.count(func, target, &masks, op);
             }
             demand_operands(func, &op.kind, &op.operands, op.results[0], needed[0], &mut demands);
         }
@@ -152,29 +156,33 @@ impl Work {
         work
     }
 
-    fn count(&mut self, func: &Func, target: &Target, kind: &OpKind, operands: &[ValueId], result: ValueId) {
+    fn count(&mut self, func: &Func, target: &Target, masks: &Masks, op: &Op) {
+        let (operands, result) = (&op.operands, op.results[0]);
         let elements = func.ty(result).elements() as u64;
-        match kind {
+        match &op.kind {
             OpKind::Contract { dims, .. } => {
                 let lhs = func.ty(operands[0]);
                 let chain: u64 = dims.lhs_contract.iter().map(|d| lhs.shape[*d] as u64).product();
-                self.count_macs(func, target, operands, elements * chain);
+                let macs = elements * chain;
+                let least = [masks.computed(result), masks.nonzero(operands[0]), masks.nonzero(operands[1])];
+                let least = least.iter().map(|share| share.of(macs)).min().unwrap_or(macs);
+                self.count_macs(func, target, operands, macs, least);
             }
             OpKind::Conv { .. } => {
                 // Each result element sums over one filter: the weight's extents past the first.
                 let filter: u64 = func.ty(operands[1]).shape.iter().skip(1).map(|n| *n as u64).product();
-                self.count_macs(func, target, operands, elements * filter);
+                self.count_macs(func, target, operands, elements * filter, elements * filter);
             }
             OpKind::Map { kind } => match class(*kind) {
-                Class::Function => self.exps += elements,
-                Class::Arithmetic => self.vector += elements,
+                Class::Function => self.exps += masks.computed(result).of(elements),
+                Class::Arithmetic => self.vector += masks.computed(result).of(elements),
                 Class::Nothing => {}
             },
             _ => {}
         }
     }
 
-    fn count_macs(&mut self, func: &Func, target: &Target, operands: &[ValueId], macs: u64) {
+    fn count_macs(&mut self, func: &Func, target: &Target, operands: &[ValueId], macs: u64, least: u64) {
         self.macs += macs;
         // At the faster of the operands' rates, so that the bound stays one whatever mixes a machine takes.
         let rate = operands[..2]
@@ -183,7 +191,10 @@ impl Work {
             .filter_map(|dt| target.mxu_rate(dt))
             .max();
         if let Some(rate) = rate {
-            self.mac_cycles += macs as f64 * 4.0 / (rate * target.partitions * target.partitions) as f64;
+            let cycles =
+                |macs: u64| macs as f64 * 4.0 / (rate * target.partitions * target.partitions) as f64;
+            self.mac_cycles += cycles(macs);
+            self.least_mac_cycles += cycles(least);
         }
     }
 }
@@ -390,5 +401,33 @@ mod tests {
             b.map(MapKind::Add, &[v[0], folded])
         });
         assert_eq!((b.bytes, b.exps, b.vector), (3 * 32, 0, 8));
+    }
+
+    #[test]
+    fn what_a_constant_mask_excludes_is_not_counted() {
+        // softmax(mask(QKᵀ))V over 64 tokens: of 64·64 scores 64·65/2 lie under the diagonal.
+        let attention = |causal: bool| {
+            bound_of(&[("q", &[64, 16]), ("k", &[64, 16]), ("v", &[64, 16])], |b, v| {
+                let kt = b.transpose(v[1], &[1, 0])?;
+                let scores = b.contract(v[0], kt, &ContractDims::matmul(0))?;
+                let row = TensorType::new(DType::I32, vec![64]);
+                let i = b.op(&OpKind::Iota { ty: row.clone(), axis: 0 }, &[])?[0];
+                let (rows, columns) = (b.broadcast(i, &[0], &[64, 64])?, b.broadcast(i, &[1], &[64, 64])?);
+                let kind = if causal { MapKind::Ge } else { MapKind::Eq };
+                let below = b.map(kind, &[rows, if causal { columns } else { rows }])?;
+                let dark = b.splat(DType::F32, f64::NEG_INFINITY, &[64, 64])?;
+                let scores = b.map(MapKind::Select, &[below, scores, dark])?;
+                let e = b.map(MapKind::Exp, &[scores])?;
+                let sum = b.reduce(kiln_ir::nn::ReduceKind::Sum, e, &[1])?;
+                let sum = b.broadcast(sum, &[0], &[64, 64])?;
+                let p = b.map(MapKind::Div, &[e, sum])?;
+                b.contract(p, v[2], &ContractDims::matmul(0))
+            })
+        };
+        let (causal, full) = (attention(true), attention(false));
+        assert_eq!(causal.mac_cycles, full.mac_cycles);
+        assert_eq!((full.macs, full.exps), (2 * 64 * 64 * 16, 64 * 64));
+        assert_eq!((causal.macs, causal.exps), (2 * 64 * 64 * 16, 64 * 65 / 2));
+        assert!(causal.vector < full.vector);
     }
 }

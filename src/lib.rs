@@ -9,6 +9,7 @@ pub mod error;
 pub mod host;
 pub mod inputs;
 pub mod link;
+pub mod masks;
 pub mod npy;
 pub mod progress;
 pub mod segments;

@@ -14,6 +14,7 @@ mod rules;
 #[cfg(test)]
 mod soundness;
 mod split;
+mod steps;
 mod term;
 
 use std::collections::BTreeMap;
@@ -149,7 +150,9 @@ fn rewrite(
     let cost_before = cost_of(graph, &program, options.weights);
     let n = graph.nodes.len() as u32;
     let budget = Budget { rounds: 12, terms_per_rule: 2 * n + 200, matches_per_class: 64 };
-    let log = apply::saturate(&mut program, rules, options.grade, budget);
+    let class_of = |id: &NodeId| program.classes[id.0 as usize];
+    let exact: Vec<egg::Id> = part.exact.iter().map(class_of).collect();
+    let log = apply::saturate(&mut program, rules, options.grade, budget, &exact);
     if let Some((rule, detail)) = log.unsound {
         return Err(AlgebraError::Unsound { rule, detail });
     }

@@ -44,6 +44,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             "dram_bytes_compulsory": stats.bound.bytes,
             "bound_cycles": stats.bound.cycles,
             "bound_by": stats.bound.by.name(),
+            "reduced_bound_cycles": stats.reduced_bound.cycles,
+            "reduced_bound_by": stats.reduced_bound.by.name(),
             "program_bytes": program_bytes,
             "text_bytes": stats.emitted.text_bytes,
             "host_segments": stats.host_segments,

@@ -13,7 +13,7 @@ use kiln_ir::nn::{MapKind, ReduceKind};
 use super::pattern::{Match, Pat, PatHead, Pattern};
 use super::rules::{Right, Rule};
 use super::term::{EGraph, Head, Program, Term, TermOrigins};
-use super::{Grade, acyclic};
+use super::{Grade, acyclic, steps};
 use crate::axes::{AxisId, Kind, Origins, number};
 
 /// What saturation did: per rule, in table order, how often it fired and how many terms it made.
@@ -73,13 +73,24 @@ pub struct Budget {
     pub matches_per_class: usize,
 }
 
-/// Applies the rules until nothing changes or the budget is spent.
-pub fn saturate(program: &mut Program, rules: &[Compiled], grade: Grade, budget: Budget) -> Log {
+/// Applies the rules until nothing changes or the budget is spent. The classes `exact`, and what they are made
+/// of elementwise, are rewritten by E0 rows only.
+pub fn saturate(
+    program: &mut Program,
+    rules: &[Compiled],
+    grade: Grade,
+    budget: Budget,
+    exact: &[Id],
+) -> Log {
     let mut log = Log::default();
-    let mut stale: BTreeSet<(usize, Id)> = BTreeSet::new();
     for _ in 0..budget.rounds {
         log.rounds += 1;
-        let ranks = acyclic::ranks(&program.egraph);
+        let mut round = Round {
+            grade,
+            budget,
+            ranks: acyclic::ranks(&program.egraph),
+            kept: steps::of_egraph(&program.egraph, exact),
+        };
         let mut changed = false;
         let mut found: Vec<(usize, Vec<Match>)> = Vec::new();
         for (i, rule) in rules.iter().enumerate() {
@@ -105,13 +116,12 @@ pub fn saturate(program: &mut Program, rules: &[Compiled], grade: Grade, budget:
         }
         for (i, matches) in found {
             for m in matches {
-                changed |= apply(program, &rules[i], &m, grade, budget, &ranks, &mut log);
+                changed |= apply(program, &rules[i], &m, &mut round, &mut log);
             }
         }
         program.egraph.rebuild();
         acyclic::restore(&mut program.egraph);
         program.origins.refresh(&program.egraph);
-        stale.clear();
         if !changed {
             break;
         }
@@ -119,17 +129,21 @@ pub fn saturate(program: &mut Program, rules: &[Compiled], grade: Grade, budget:
     log
 }
 
-fn apply(
-    program: &mut Program,
-    rule: &Compiled,
-    m: &Match,
+/// What holds during a round.
+struct Round {
     grade: Grade,
     budget: Budget,
-    ranks: &BTreeMap<Id, u32>,
-    log: &mut Log,
-) -> bool {
+    ranks: BTreeMap<Id, u32>,
+    /// Classes that only E0 rows may rewrite.
+    kept: BTreeSet<Id>,
+}
+
+fn apply(program: &mut Program, rule: &Compiled, m: &Match, round: &mut Round, log: &mut Log) -> bool {
+    if rule.rule.grade > Grade::E0 && round.kept.contains(&program.egraph.find(m.class)) {
+        return false;
+    }
     let fired = log.fired.entry(rule.rule.name).or_default();
-    if fired.terms >= budget.terms_per_rule {
+    if fired.terms >= round.budget.terms_per_rule {
         return false;
     }
     let view = View { egraph: &program.egraph, rule, m };
@@ -139,7 +153,7 @@ fn apply(
     // Where a value is narrower than f32, another place of rounding is a grade of its own.
     let narrow =
         m.terms.iter().any(|t| matches!(t.dtype, DType::F16 | DType::BF16 | DType::F8E4M3 | DType::F8E5M2));
-    if narrow && rule.rule.grade > Grade::E0 && grade < Grade::E2 {
+    if narrow && rule.rule.grade > Grade::E0 && round.grade < Grade::E2 {
         return false;
     }
     let mut from = Origins::new();
@@ -173,12 +187,15 @@ fn apply(
             log.unsound.get_or_insert((rule.rule.name, detail));
             return changed;
         }
-        if acyclic::reaches(egraph, b, a, ranks) {
+        if acyclic::reaches(egraph, b, a, &round.ranks) {
             fired.refused_cycle += 1;
             return changed;
         }
         let top = egraph[b].nodes[0].clone();
         egraph.union(a, b);
+        if round.kept.contains(&a) || round.kept.contains(&b) {
+            round.kept.insert(egraph.find(a));
+        }
         joint.push((a, top));
         changed = true;
     }

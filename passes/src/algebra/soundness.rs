@@ -63,7 +63,7 @@ fn rewritten(rule: &'static Rule, graph: &Graph) -> Option<Graph> {
     let mut program = load(&Part::whole(graph));
     let rules = [Compiled::new(rule).unwrap()];
     let budget = Budget { rounds: 1, terms_per_rule: 100, matches_per_class: 16 };
-    let log = saturate(&mut program, &rules, Grade::E3, budget);
+    let log = saturate(&mut program, &rules, Grade::E3, budget, &[]);
     assert!(log.unsound.is_none(), "{}: {:?}", rule.name, log.unsound);
     if log.fired.get(rule.name).is_none_or(|f| f.times == 0) {
         return None;

@@ -10,14 +10,17 @@ use kiln_ir::DType;
 
 use super::apply::Compiled;
 use super::range::Range;
-use super::{AlgebraError, Options, Repeated, Report, rewrite, term};
+use super::{AlgebraError, Options, Repeated, Report, rewrite, steps, term};
 use crate::axes::{AxisId, Graph, Kind, NodeId, Origins, Port};
 use crate::regions::{Instance, Region};
 
-/// A graph whose inputs have ranges.
+/// A graph with what is known of its surroundings.
 pub struct Part {
     pub graph: Graph,
+    /// Of each input.
     pub ranges: Vec<Range>,
+    /// Nodes that must keep their bits for what is done with them outside.
+    pub exact: Vec<NodeId>,
 }
 
 impl Part {
@@ -31,12 +34,15 @@ impl Part {
                 None => Range::all(graph.node(p.node).dtype),
             })
             .collect();
-        Part { graph: graph.clone(), ranges }
+        Part { graph: graph.clone(), ranges, exact: Vec::new() }
     }
 
-    fn of(from: &Graph, inputs: &[(NodeId, Range)], nodes: &[NodeId], outputs: &[NodeId]) -> Self {
+    fn of(from: &Graph, inputs: &[(NodeId, Range)], nodes: &[NodeId], outputs: &[(NodeId, bool)]) -> Self {
         let (ids, ranges): (Vec<NodeId>, Vec<Range>) = inputs.iter().copied().unzip();
-        Part { graph: from.part(&ids, nodes, outputs), ranges }
+        let (outputs, keep): (Vec<NodeId>, Vec<bool>) = outputs.iter().copied().unzip();
+        let graph = from.part(&ids, nodes, &outputs);
+        let exact = graph.outputs.iter().zip(keep).filter(|(_, keep)| *keep).map(|(p, _)| p.node).collect();
+        Part { graph, ranges, exact }
     }
 }
 
@@ -56,6 +62,7 @@ pub fn optimise(
         program.classes.iter().map(|c| program.egraph[*c].data.range).collect()
     };
     let range = |id: NodeId| ranges[id.0 as usize];
+    let exact = steps::of_graph(graph);
     let mut report = Report::default();
     let mut bodies = Vec::new();
     for region in regions {
@@ -68,13 +75,17 @@ pub fn optimise(
             .collect();
         let nodes: BTreeSet<NodeId> = first.constants.iter().chain(&first.nodes).copied().collect();
         let nodes: Vec<NodeId> = nodes.into_iter().collect();
-        let outputs: Vec<NodeId> = region.outputs.iter().map(|&o| first.nodes[o]).collect();
+        let outputs: Vec<(NodeId, bool)> = region
+            .outputs
+            .iter()
+            .map(|&o| (first.nodes[o], region.instances.iter().any(|i| exact[i.nodes[o].0 as usize])))
+            .collect();
         let (body, of_body) = rewrite(&Part::of(graph, &inputs, &nodes, &outputs), rules, options)?;
         report.add(of_body, region.instances.len() as u64);
         report.repeated.push(Repeated { nodes: first.nodes.len(), instances: region.instances.len() });
         bodies.push(body);
     }
-    let (rest, of_rest) = rewrite(&remainder(graph, regions, &range), rules, options)?;
+    let (rest, of_rest) = rewrite(&remainder(graph, regions, &range, &exact), rules, options)?;
     report.add(of_rest, 1);
     let assembled = Assembly::new(graph, regions, &bodies, &rest).run();
     Ok(assembled.map(|graph| (graph, report)))
@@ -98,7 +109,7 @@ fn taken_in(regions: &[Region]) -> BTreeSet<NodeId> {
 
 /// Everything outside the regions: its inputs are the program's and what regions hand out, its outputs the
 /// program's and what regions take in.
-fn remainder(graph: &Graph, regions: &[Region], range: &dyn Fn(NodeId) -> Range) -> Part {
+fn remainder(graph: &Graph, regions: &[Region], range: &dyn Fn(NodeId) -> Range, exact: &[bool]) -> Part {
     let inside: BTreeSet<NodeId> =
         regions.iter().flat_map(|r| &r.instances).flat_map(|i| &i.nodes).copied().collect();
     let own: BTreeSet<NodeId> = graph.inputs.iter().map(|p| p.node).collect();
@@ -106,7 +117,13 @@ fn remainder(graph: &Graph, regions: &[Region], range: &dyn Fn(NodeId) -> Range)
     let inputs: Vec<(NodeId, Range)> =
         graph.inputs.iter().map(|p| p.node).chain(from_regions).map(|id| (id, range(id))).collect();
     let nodes: Vec<NodeId> = graph.ids().filter(|id| !inside.contains(id) && !own.contains(id)).collect();
-    let outputs: Vec<NodeId> = graph.outputs.iter().map(|p| p.node).chain(taken_in(regions)).collect();
+    let outputs: Vec<(NodeId, bool)> = graph
+        .outputs
+        .iter()
+        .map(|p| p.node)
+        .chain(taken_in(regions))
+        .map(|id| (id, exact[id.0 as usize]))
+        .collect();
     Part::of(graph, &inputs, &nodes, &outputs)
 }
 
