@@ -6,6 +6,7 @@ mod check;
 mod compile;
 mod completions;
 mod disasm;
+mod explain;
 mod man;
 mod model_args;
 mod ops;
@@ -46,6 +47,7 @@ enum Command {
     Compile(compile::Args),
     Verify(verify::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Opt(opt::Args),
     Asm(asm::Args),
     Disasm(disasm::Args),
@@ -106,6 +108,7 @@ fn dispatch(command: Command) -> Result<u8, Error> {
         Command::Compile(args) => compile::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Opt(args) => opt::run(&args),
         Command::Asm(args) => asm::run(&args),
         Command::Disasm(args) => disasm::run(&args),

@@ -453,6 +453,21 @@ impl Compiled {
         self.simulate(&Tensors::new(), true)
     }
 
+    /// Every instruction's stay on its unit, with values left out.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`].
+    pub fn trace(&self) -> Result<Vec<kiln_runtime::TraceEvent>, Error> {
+        let options = SimOptions {
+            model_dir: self.folder.clone(),
+            timing_only: true,
+            trace: true,
+            ..SimOptions::default()
+        };
+        let mut simulator = Simulator::new(&self.program, &self.target, options)?;
+        Ok(simulator.run(&Tensors::new())?.1.trace)
+    }
+
     fn simulate(&self, inputs: &Tensors, timing_only: bool) -> Result<Run, Error> {
         let options = SimOptions {
             model_dir: self.folder.clone(),

@@ -1,8 +1,8 @@
 //! Places on-chip buffers: interval packing per group and memory, first fit by decreasing size.
 //!
-//! Four attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers
-//! whose lifetimes do not meet share bytes; rings lose slots, the largest first; nothing is left to give and the group
-//! does not fit. Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
+//! Attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers of
+//! different loop bodies share bytes; all buffers whose lifetimes do not meet share bytes, those used last longest ago
+//! first; as tight as it goes; rings lose slots, the largest first; nothing is left to give and the group does not fit. Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
 
 use std::collections::BTreeMap;
 
@@ -106,15 +106,16 @@ fn pack_group(
         .collect();
     let wanted: u32 = depths.values().sum();
     let mut units = units(lir, (partitions, align), &depths, lifetimes);
-    let mut shares_memory = false;
-    let mut bases = pack(&units, false);
+    let mut modes = Sharing::ALL.into_iter();
+    let mut mode = Sharing::Nothing;
+    let mut bases = pack(&units, mode, limit);
     loop {
         let peak = peak(&units, &bases);
         if peak <= limit {
             break;
         }
-        if !shares_memory {
-            shares_memory = true;
+        if let Some(next) = modes.next() {
+            mode = next;
         } else {
             let Some(largest) = units.iter().filter(|u| u.depth > 1).max_by_key(|u| u.pitch) else {
                 return Err(peak - limit);
@@ -124,7 +125,7 @@ fn pack_group(
             }
             units = self::units(lir, (partitions, align), &depths, lifetimes);
         }
-        bases = pack(&units, shares_memory);
+        bases = pack(&units, mode, limit);
     }
     let peak_bytes = peak(&units, &bases);
     for (unit, base) in units.iter().zip(&bases) {
@@ -148,7 +149,7 @@ fn pack_group(
         peak_bytes,
         max_live_bytes: max_live(&units),
         slots_dropped: wanted - depths.values().sum::<u32>(),
-        shares_memory,
+        shares_memory: mode != Sharing::Nothing,
     })
 }
 
@@ -188,26 +189,64 @@ fn units(
     units
 }
 
-/// Offsets by first fit, largest first; without `share` as if everything lived at once.
-fn pack(units: &[Unit], share: bool) -> Vec<u64> {
+/// Which buffers may have the same bytes. What shares bytes waits for one another, so the least is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// None.
+    Nothing,
+    /// Those of different loop bodies, apart in time.
+    Bodies,
+    /// All that are apart in time, bytes used last longest ago.
+    Around,
+    /// All that are apart in time, as tight as it goes.
+    Tight,
+}
+
+impl Sharing {
+    /// After [`Sharing::Nothing`], in the order they are tried.
+    const ALL: [Sharing; 3] = [Sharing::Bodies, Sharing::Around, Sharing::Tight];
+}
+
+/// Offsets by first fit, largest first; for [`Sharing::Around`] in program order, each after the one before.
+fn pack(units: &[Unit], sharing: Sharing, limit: u64) -> Vec<u64> {
     let mut order: Vec<usize> = (0..units.len()).collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes()), units[*i].live, *i));
+    if sharing == Sharing::Around {
+        order.sort_by_key(|i| (units[*i].live, std::cmp::Reverse(units[*i].bytes()), *i));
+    } else {
+        order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes()), units[*i].live, *i));
+    }
     let mut bases = vec![0; units.len()];
     let mut placed: Vec<usize> = Vec::new();
+    let mut next = 0;
     for i in order {
+        let unit = &units[i];
         let meets = |j: &usize| {
-            !share || (units[i].live.0 <= units[*j].live.1 && units[*j].live.0 <= units[i].live.1)
+            let other = &units[*j];
+            let at_once = unit.live.0 <= other.live.1 && other.live.0 <= unit.live.1;
+            match sharing {
+                Sharing::Nothing => true,
+                Sharing::Bodies => at_once || (unit.block == other.block && unit.block != ROOT),
+                Sharing::Around | Sharing::Tight => at_once,
+            }
         };
         let mut taken: Vec<(u64, u64)> =
             placed.iter().filter(|j| meets(j)).map(|j| (bases[*j], bases[*j] + units[*j].bytes())).collect();
         taken.sort_unstable();
-        let mut base = 0;
-        for (lo, hi) in taken {
-            if base + units[i].bytes() <= lo {
-                break;
+        let fit = |from: u64| {
+            let mut base = from;
+            for &(lo, hi) in &taken {
+                if base + unit.bytes() <= lo {
+                    break;
+                }
+                base = base.max(hi);
             }
-            base = base.max(hi);
+            base
+        };
+        let mut base = fit(if sharing == Sharing::Around { next } else { 0 });
+        if base + unit.bytes() > limit {
+            base = fit(0);
         }
+        next = base + unit.bytes();
         bases[i] = base;
         placed.push(i);
     }
@@ -300,10 +339,13 @@ mod tests {
     #[test]
     fn buffers_share_bytes_only_when_asked_and_apart_in_time() {
         let units = [unit(64, 1, (0, 1)), unit(32, 1, (2, 3)), unit(96, 1, (1, 2)), unit(32, 2, (3, 4))];
-        assert_eq!(peak(&units, &pack(&units, false)), 64 + 32 + 96 + 64);
-        let bases = pack(&units, true);
+        assert_eq!(peak(&units, &pack(&units, Sharing::Nothing, 1000)), 64 + 32 + 96 + 64);
+        let bases = pack(&units, Sharing::Tight, 160);
         assert_eq!(bases, [96, 96, 0, 0]);
         assert_eq!(peak(&units, &bases), 160);
+        // with room, what is made later lies elsewhere
+        let bases = pack(&units, Sharing::Around, 230);
+        assert_eq!(bases, [0, 160, 64, 0]);
         assert_eq!(max_live(&units), 160);
     }
 }

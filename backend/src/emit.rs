@@ -47,6 +47,8 @@ pub struct EmitReport {
     pub temp_bytes: u64,
     /// DMA queues used; fewer than the target's if semaphores ran short.
     pub queues: u32,
+    /// First word and one past the last of each group's part of each stream, in the order of the program's groups.
+    pub group_words: BTreeMap<kiln_machine::isa::Engine, Vec<(u32, u32)>>,
 }
 
 /// Emits the module's tile program for a target.
@@ -68,14 +70,33 @@ pub fn emit_with_report(
     layout: &Layout,
 ) -> Result<(Program, EmitReport), BackendError> {
     let source = module.program("main").map_err(|e| BackendError::Malformed(e.to_string()))?;
-    let mut queues = target.dma_queues as u32;
+    let all = target.dma_queues as u32;
+    // Fewer queues, and transfers spread over fewer of them, need fewer semaphores.
+    let mut attempts = [
+        (all, 4),
+        (all, 2),
+        (all * 3 / 4, 3),
+        (all * 5 / 8, 2),
+        (all / 2, 2),
+        (all / 4, 1),
+        (all / 8, 1),
+        (1, 1),
+    ]
+    .into_iter();
+    attempts.by_ref().next();
+    let mut queues = (all, 4);
     loop {
         match scheduled(&source, target, queues, layout) {
-            Err(BackendError::Semaphores { .. }) if queues > 1 => queues /= 2,
+            Err(BackendError::Semaphores { needed, available }) => {
+                tracing::debug!(?queues, needed, available, "too many semaphores");
+                queues = attempts
+                    .find(|(queues, _)| *queues > 0)
+                    .ok_or(BackendError::Semaphores { needed, available })?;
+            }
             Err(e) => return Err(e),
             Ok(done) => {
                 let program = assemble(module, &source, target, folds, &done)?;
-                return Ok((program, report(&done, queues)));
+                return Ok((program, report(&done, queues.0)));
             }
         }
     }
@@ -94,7 +115,7 @@ struct Scheduled {
 fn scheduled(
     source: &tile::Program,
     target: &Target,
-    queues: u32,
+    queues: (u32, u32),
     layout: &Layout,
 ) -> Result<Scheduled, BackendError> {
     let lir = select::select(source, target, queues)?;
@@ -141,6 +162,11 @@ fn report(done: &Scheduled, queues: u32) -> EmitReport {
         dram_bytes: done.dram.bytes,
         temp_bytes: done.dram.temp_bytes,
         queues,
+        group_words: done
+            .streams
+            .iter()
+            .filter_map(|(e, s)| Some((stream::unit(*e)?, s.groups.clone())))
+            .collect(),
     }
 }
 

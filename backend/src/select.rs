@@ -2,7 +2,7 @@
 //!
 //! The block tree of the result has the loops of the tile program; work order within a block is program order. Copies
 //! and simple arithmetic run on VEC or ACT, whichever has less to do in the group; transfers go to the queue with the
-//! fewest bytes, loads and stores on queues of their own so that a store waiting for results holds up no load.
+//! fewest bytes among those of its role: loads of what is there from the start, loads of what a group stored, stores.
 
 mod dma;
 mod elementwise;
@@ -28,8 +28,12 @@ use geometry::{DramTensor, Tile};
 /// A transfer of fewer bytes is not worth a second queue: about what one queue moves in the latency of another.
 const SPLIT_BYTES: u64 = 32 << 10;
 
-/// Selects the whole program, with at most `queues` DMA queues.
-pub(crate) fn select(program: &tile::Program, target: &Target, queues: u32) -> Result<Lir, BackendError> {
+/// Selects the whole program, with at most `queues` DMA queues and a transfer on at most `spread` of them.
+pub(crate) fn select(
+    program: &tile::Program,
+    target: &Target,
+    (queues, spread): (u32, u32),
+) -> Result<Lir, BackendError> {
     let drams = program
         .drams
         .iter()
@@ -44,14 +48,16 @@ pub(crate) fn select(program: &tile::Program, target: &Target, queues: u32) -> R
             let shape = d.ty.shape.iter().map(|e| *e as u64).collect();
             Ok(DramTensor { id: crate::lir::DramId(i as u32), dt, shape })
         })
-        .collect::<Result<_, BackendError>>()?;
+        .collect::<Result<Vec<_>, BackendError>>()?;
+    let queues = Queues::new(queues, spread, &bytes_by_role(program, &drams));
     let mut s = Selector {
         lir: Lir::new(),
         target,
         partitions: target.partitions as u32,
         drams,
         origins: BTreeMap::new(),
-        queues: Queues::new(queues),
+        queues,
+        is_written: program.drams.iter().map(|d| is_written(&d.kind)).collect(),
         group: GroupState::default(),
     };
     for group in &program.groups {
@@ -78,36 +84,118 @@ pub(crate) fn device_type(dtype: DType) -> Option<Dt> {
     })
 }
 
-/// Bytes given to each queue so far; the last quarter of the queues stores.
+/// What a queue is for. A transfer that waits for what the program itself computed holds up no other on its queue
+/// that could run ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    /// Loads of weights and inputs, which are there from the start.
+    Ahead,
+    /// Loads of what a group stored.
+    Behind,
+    /// Stores.
+    Store,
+}
+
+/// Bytes given to each queue so far, by role.
 struct Queues {
-    loads: Vec<u64>,
-    stores: Vec<u64>,
+    given: BTreeMap<Role, Vec<(u32, u64)>>,
+    /// Queues that one transfer is spread over at most.
+    spread: u32,
 }
 
 impl Queues {
-    fn new(count: u32) -> Self {
-        let stores = if count > 1 { count.div_ceil(4) } else { 0 };
-        Queues { loads: vec![0; (count - stores).max(1) as usize], stores: vec![0; stores as usize] }
+    /// Shares out `count` queues by the bytes that each role moves in the whole program.
+    fn new(count: u32, spread: u32, bytes: &BTreeMap<Role, u64>) -> Self {
+        let roles: Vec<(Role, u64)> = bytes.iter().map(|(r, b)| (*r, (*b).max(1))).collect();
+        let mut shares: Vec<u32> = vec![1; roles.len()];
+        let mut left = count.saturating_sub(roles.len() as u32);
+        while left > 0 && !roles.is_empty() {
+            // to the role with the most bytes for each of its queues
+            let most =
+                (0..roles.len()).max_by_key(|&i| (roles[i].1 / u64::from(shares[i]), std::cmp::Reverse(i)));
+            shares[most.unwrap_or(0)] += 1;
+            left -= 1;
+        }
+        let mut next = 0;
+        let mut given = BTreeMap::new();
+        for ((role, _), share) in roles.iter().zip(shares) {
+            // with fewer queues than roles, the roles share the last one
+            let list = (next..next + share).map(|q| (q.min(count - 1), 0)).collect();
+            given.insert(*role, list);
+            next += share;
+        }
+        Queues { given, spread }
     }
 
-    fn most(&self, direction: Direction) -> u32 {
-        match direction {
-            Direction::Store if !self.stores.is_empty() => self.stores.len() as u32,
-            _ => self.loads.len() as u32,
-        }
+    fn most(&self, role: Role) -> u32 {
+        self.given.get(&role).map_or(1, |list| list.len() as u32).min(self.spread)
     }
 
     /// The queue with the fewest bytes, which then has `bytes` more.
-    fn take(&mut self, direction: Direction, bytes: u64) -> Engine {
-        let first = self.loads.len();
-        let (list, base) = match direction {
-            Direction::Store if !self.stores.is_empty() => (&mut self.stores, first),
-            _ => (&mut self.loads, 0),
-        };
-        let least = (0..list.len()).min_by_key(|i| (list[*i], *i)).unwrap_or(0);
-        list[least] += bytes.max(1);
-        Engine::queue((base + least) as u32)
+    fn take(&mut self, role: Role, bytes: u64) -> Engine {
+        let list = self.given.entry(role).or_insert_with(|| vec![(0, 0)]);
+        let least = list.iter_mut().min_by_key(|(queue, given)| (*given, *queue));
+        least.map_or(Engine::queue(0), |(queue, given)| {
+            *given += bytes.max(1);
+            Engine::queue(*queue)
+        })
     }
+}
+
+/// Bytes that each role moves in a run.
+fn bytes_by_role(program: &tile::Program, drams: &[DramTensor]) -> BTreeMap<Role, u64> {
+    fn visit(
+        program: &tile::Program,
+        drams: &[DramTensor],
+        body: &[tile::Stmt],
+        runs: u64,
+        bytes: &mut BTreeMap<Role, u64>,
+    ) {
+        for stmt in body {
+            match stmt {
+                tile::Stmt::Alloc { .. } => {}
+                tile::Stmt::For { trip, body, .. } => {
+                    visit(program, drams, body, runs * *trip as u64, bytes);
+                }
+                tile::Stmt::Op { op, .. } => {
+                    let (dram, shape, strides) = match op {
+                        tile::Op::Load { dram, at, dst } => (dram, &dst.shape, Some(&at.strides)),
+                        tile::Op::Gather { dram, dst, .. } => (dram, &dst.shape, None),
+                        tile::Op::Store { src, dram, .. } | tile::Op::Scatter { src, dram, .. } => {
+                            (dram, &src.shape, None)
+                        }
+                        _ => continue,
+                    };
+                    let walked = |a: usize| strides.is_none_or(|s| s[a] != 0);
+                    let elements: u64 = shape
+                        .iter()
+                        .enumerate()
+                        .filter(|(a, _)| walked(*a))
+                        .map(|(_, n)| *n as u64)
+                        .product();
+                    let role = role(op, is_written(&program.drams[dram.index()].kind));
+                    *bytes.entry(role).or_default() += runs * drams[dram.index()].dt.bytes_of(elements);
+                }
+            }
+        }
+    }
+    let mut bytes = BTreeMap::new();
+    for group in &program.groups {
+        visit(program, drams, &group.body, 1, &mut bytes);
+    }
+    bytes
+}
+
+fn role(op: &tile::Op, is_written: bool) -> Role {
+    match op {
+        tile::Op::Store { .. } | tile::Op::Scatter { .. } => Role::Store,
+        _ if is_written => Role::Behind,
+        _ => Role::Ahead,
+    }
+}
+
+fn is_written(kind: &tile::DramKind) -> bool {
+    matches!(kind, tile::DramKind::Temp | tile::DramKind::Output(_))
 }
 
 /// What selection knows within a group.
@@ -134,6 +222,8 @@ struct Selector<'a> {
     drams: Vec<DramTensor>,
     origins: BTreeMap<Vec<String>, OriginId>,
     queues: Queues,
+    /// Whether the program writes each DRAM tensor.
+    is_written: Vec<bool>,
     group: GroupState,
 }
 
@@ -428,6 +518,14 @@ impl Selector<'_> {
         }
     }
 
+    fn role(&self, direction: Direction, dram: tile::DramId) -> Role {
+        match direction {
+            Direction::Store => Role::Store,
+            Direction::Load if self.is_written[dram.index()] => Role::Behind,
+            Direction::Load => Role::Ahead,
+        }
+    }
+
     fn transfer(
         &mut self,
         direction: Direction,
@@ -447,11 +545,12 @@ impl Selector<'_> {
         let walked = tile.sizes.iter().zip(&at.strides).filter(|(_, s)| **s != 0).map(|(n, _)| u64::from(*n));
         let bytes = tensor.dt.bytes_of(walked.product());
         let repeats = tile.parts() > 1 && at.strides[tile.part] == 0;
-        let most = if repeats { 1 } else { self.queues.most(direction).into() };
+        let role = self.role(direction, dram);
+        let most = if repeats { 1 } else { self.queues.most(role).into() };
         let ways = (bytes / SPLIT_BYTES).clamp(1, most) as u32;
         for span in dma::shares(&tile, self.partitions, ways) {
             let share = bytes * u64::from(span.1) / u64::from(tile.parts());
-            let queue = self.queues.take(direction, share * place.runs);
+            let queue = self.queues.take(role, share * place.runs);
             let part = dma::transfer(&mut self.lir, self.partitions, direction, &tile, &side, span)?;
             self.push(place, queue, part.code, part.accesses);
         }
@@ -481,7 +580,8 @@ impl Selector<'_> {
         let rows = Rows { count, stride: row_stride };
         let part = dma::indexed(&mut self.lir, self.partitions, direction, &tile, &idx, &side, rows)?;
         let bytes = tile.sizes.iter().map(|n| u64::from(*n)).product::<u64>() * tile.element_bytes() as u64;
-        let queue = self.queues.take(direction, bytes * place.runs);
+        let role = self.role(direction, dram);
+        let queue = self.queues.take(role, bytes * place.runs);
         self.push(place, queue, part.code, part.accesses);
         Ok(())
     }

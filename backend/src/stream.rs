@@ -36,6 +36,8 @@ pub struct EmittedStream {
     pub origins: Vec<(u32, u32, OriginId)>,
     /// Instructions as they stand in the text.
     pub instructions: usize,
+    /// First word and one past the last word of each group, in the order of [`Lir::groups`].
+    pub groups: Vec<(u32, u32)>,
 }
 
 /// A register's meaning: a ring slot's offset (at most one) and coefficients of loop counters.
@@ -91,14 +93,19 @@ pub fn emit(
         next_pattern: 0,
         dirty: BTreeSet::new(),
         plan: Plan::default(),
+        groups: Vec::new(),
     };
     let mut works = 0;
     out.counts(sync.credits.get(&engine), false);
     let credits = out.insts.len();
-    for item in 0..lir.blocks[ROOT.index()].items.len() {
-        let mut nodes = Vec::new();
-        works += project(lir, sync, engine, ROOT, item, &mut nodes);
-        out.root_item(&nodes)?;
+    for group in &lir.groups {
+        let start = out.insts.len();
+        for item in group.items.clone() {
+            let mut nodes = Vec::new();
+            works += project(lir, sync, engine, ROOT, item, &mut nodes);
+            out.root_item(&nodes)?;
+        }
+        out.groups.push((start, out.insts.len()));
     }
     if works == 0 && credits == 0 {
         return Ok(EmittedStream::default());
@@ -119,6 +126,7 @@ fn project<'a>(
 ) -> usize {
     let place = (block, item, engine);
     let at = |counts: &crate::sync::Counts| counts.get(&place).cloned().unwrap_or_default();
+    out.extend(at(&sync.gifts).into_iter().map(|(sem, n)| Node::Signal(sem, n)));
     out.extend(at(&sync.waits).into_iter().map(|(sem, n)| Node::Wait(sem, n)));
     let works = match &lir.blocks[block.index()].items[item] {
         Item::Work(work) if work.engine == engine => {
@@ -185,6 +193,8 @@ struct Emitter<'a> {
     /// Registers that may not be zero between root items.
     dirty: BTreeSet<usize>,
     plan: Plan,
+    /// First instruction and one past the last of each group.
+    groups: Vec<(usize, usize)>,
 }
 
 impl<'a> Emitter<'a> {
@@ -494,7 +504,9 @@ impl<'a> Emitter<'a> {
             starts.push(at);
             at += inst.words();
         }
-        let mut out = EmittedStream { instructions: self.insts.len(), ..EmittedStream::default() };
+        starts.push(at);
+        let groups = self.groups.iter().map(|&(first, end)| (starts[first], starts[end])).collect();
+        let mut out = EmittedStream { instructions: self.insts.len(), groups, ..EmittedStream::default() };
         for (i, (inst, origin)) in self.insts.iter().enumerate() {
             let inst = match *inst {
                 Inst::Loop { count, rc, end, step } => {

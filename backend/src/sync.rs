@@ -1,11 +1,12 @@
 //! Semaphores for constraints: redundant ones dropped, the rest counted on as few semaphores as their order allows.
 //!
-//! Inside one block, all constraints from one engine to another at one distance share one semaphore: signals and
-//! waits of an iteration are counted in order, a wait takes what its latest signal needs beyond earlier waits, and
-//! every iteration takes exactly what an iteration gives. A constraint at distance `d` starts with the credits of `d`
-//! iterations, given once at the start of the program; they stay in flight from loop to loop (a following loop that
-//! uses the semaphore continues the count) and are taken back at the end. Semaphores belong to an ordered pair of
-//! engines for the whole program, so each has one producer and one consumer.
+//! All constraints within iterations from one engine to another share one semaphore: signals and waits are counted in
+//! order, a wait takes what its latest signal needs beyond earlier waits, every iteration takes exactly what an
+//! iteration gives, and before a loop that counts on the semaphore all given so far is taken. Constraints at a
+//! distance `d` share one inside a block; it starts with the credits of `d` iterations, given at the start of the
+//! program. They stay in flight from loop nest to loop nest (one that follows continues the count, and gives or takes
+//! the difference first where it needs another number) and are taken back at the end. Semaphores belong to an ordered
+//! pair of engines for the whole program, so each has one producer and one consumer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,8 @@ pub struct SyncPlan {
     pub waits: Counts,
     /// After the item.
     pub signals: Counts,
+    /// Before the item, by the producer: credits for the loops in it.
+    pub gifts: Counts,
     /// At the start of the program, by the producer.
     pub credits: BTreeMap<Engine, Vec<(Sem, u32)>>,
     /// At the end of the program, by the consumer.
@@ -41,69 +44,117 @@ pub struct SyncPlan {
     pub kept: usize,
 }
 
-/// What decides which semaphore serves: the engines, the credits in flight, and a running number.
+/// What decides which semaphore serves constraints between iterations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     from: Engine,
     to: Engine,
-    credits: u64,
-    /// 0 for the root block, else counted per root item.
+    /// Counted per root item.
     number: usize,
 }
+
+/// Constraints of one block from one engine to another at one distance.
+type Classes = BTreeMap<(u64, Engine, Engine), Vec<Edge>>;
 
 /// Reduces the constraints and assigns semaphores.
 pub fn plan(lir: &Lir, edges: &Edges) -> SyncPlan {
     let mut plan = SyncPlan { found: edges.values().map(BTreeSet::len).sum(), ..SyncPlan::default() };
-    let mut sems: BTreeMap<Key, Sem> = BTreeMap::new();
-    let mut used: BTreeMap<(usize, Engine, Engine, u64), usize> = BTreeMap::new();
+    let mut classes: BTreeMap<BlockId, Classes> = BTreeMap::new();
     for (block, set) in edges {
         let kept = reduce(set);
         plan.kept += kept.len();
-        let root_item = lir.path(*block)[0].1;
-        let mut classes: BTreeMap<(u64, Engine, Engine), Vec<Edge>> = BTreeMap::new();
+        let of_block = classes.entry(*block).or_default();
         for e in kept {
-            classes.entry((e.distance, e.from.0, e.to.0)).or_default().push(e);
-        }
-        for ((distance, from, to), class) in classes {
-            let points: BTreeSet<usize> = class.iter().map(|e| e.from.1).collect();
-            let credits = distance * points.len() as u64;
-            let number = match root_item {
-                None => 0,
-                Some(item) => {
-                    let n = used.entry((item, from, to, credits)).or_insert(0);
-                    *n += 1;
-                    *n
-                }
-            };
-            let fresh = Sem(plan.owners.len() as u32);
-            let sem = *sems.entry(Key { from, to, credits, number }).or_insert(fresh);
-            if sem == fresh {
-                plan.owners.push((from, to));
-                if credits > 0 {
-                    plan.credits.entry(from).or_default().push((sem, credits as u32));
-                    plan.drains.entry(to).or_default().push((sem, credits as u32));
-                }
-            }
-            count(&mut plan, *block, from, to, sem, &points, &class);
+            of_block.entry((e.distance, e.from.0, e.to.0)).or_default().push(e);
         }
     }
+    forward(lir, &classes, &mut plan);
+    carried(lir, &classes, &mut plan);
     plan
 }
 
-/// Places the signals and waits of one class of constraints.
+/// One semaphore for all constraints within iterations from one engine to another: before a loop that counts on it,
+/// the consumer takes what was given in the block so far, which the loop's own first signal implies anyway.
+fn forward(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan) {
+    let mut sems: BTreeMap<(Engine, Engine), Sem> = BTreeMap::new();
+    // items of a block that hold loops which count on a pair's semaphore
+    let mut inside: BTreeMap<(BlockId, Engine, Engine), BTreeSet<usize>> = BTreeMap::new();
+    // loops have greater numbers than the blocks around them
+    for (block, classes) in classes.iter().rev() {
+        for ((_, from, to), class) in classes.iter().filter(|((distance, ..), _)| *distance == 0) {
+            let sem = *sems.entry((*from, *to)).or_insert_with(|| {
+                plan.owners.push((*from, *to));
+                Sem(plan.owners.len() as u32 - 1)
+            });
+            for (around, item) in lir.path(*block) {
+                if let Some(item) = item {
+                    inside.entry((around, *from, *to)).or_default().insert(item);
+                }
+            }
+            let points: BTreeSet<usize> = class.iter().map(|e| e.from.1).collect();
+            let taken_before = inside.get(&(*block, *from, *to)).cloned().unwrap_or_default();
+            count(plan, *block, (*from, *to, sem), &points, class, &taken_before);
+        }
+    }
+}
+
+/// Semaphores with credits for constraints from one iteration to a later one; nests of loops use them in turn.
+fn carried(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan) {
+    let mut sems: BTreeMap<Key, Sem> = BTreeMap::new();
+    let mut used: BTreeMap<(usize, Engine, Engine), usize> = BTreeMap::new();
+    let mut in_flight: BTreeMap<Sem, u64> = BTreeMap::new();
+    let mut blocks: Vec<(usize, BlockId)> =
+        classes.keys().filter_map(|block| Some((lir.path(*block)[0].1?, *block))).collect();
+    blocks.sort_unstable();
+    for (root_item, block) in blocks {
+        for ((distance, from, to), class) in classes[&block].iter().filter(|((d, ..), _)| *d > 0) {
+            let (from, to) = (*from, *to);
+            let points: BTreeSet<usize> = class.iter().map(|e| e.from.1).collect();
+            let credits = distance * points.len() as u64;
+            let number = used.entry((root_item, from, to)).or_insert(0);
+            *number += 1;
+            let fresh = Sem(plan.owners.len() as u32);
+            let sem = *sems.entry(Key { from, to, number: *number }).or_insert(fresh);
+            let before = in_flight.insert(sem, credits);
+            match before {
+                None => {
+                    plan.owners.push((from, to));
+                    plan.credits.entry(from).or_default().push((sem, credits as u32));
+                }
+                // a loop nest with another number of credits than the one before it gives more or takes some back
+                Some(before) if before < credits => {
+                    let more = (sem, (credits - before) as u32);
+                    plan.gifts.entry((ROOT, root_item, from)).or_default().push(more);
+                }
+                Some(before) if before > credits => {
+                    let less = (sem, (before - credits) as u32);
+                    plan.waits.entry((ROOT, root_item, to)).or_default().push(less);
+                }
+                Some(_) => {}
+            }
+            count(plan, block, (from, to, sem), &points, class, &BTreeSet::new());
+        }
+    }
+    for (sem, credits) in in_flight {
+        plan.drains.entry(plan.owners[sem.0 as usize].1).or_default().push((sem, credits as u32));
+    }
+}
+
+/// Places the signals and waits of one class of constraints. Before the items of `taken_before`, in which loops count
+/// on the same semaphore, all signals given so far are taken.
 fn count(
     plan: &mut SyncPlan,
     block: BlockId,
-    from: Engine,
-    to: Engine,
-    sem: Sem,
+    (from, to, sem): (Engine, Engine, Sem),
     points: &BTreeSet<usize>,
     class: &[Edge],
+    taken_before: &BTreeSet<usize>,
 ) {
     for p in points {
         plan.signals.entry((block, *p, from)).or_default().push((sem, 1));
     }
-    let mut needs: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut needs: BTreeMap<usize, usize> =
+        taken_before.iter().map(|item| (*item, points.range(..item).count())).collect();
     for e in class {
         let rank = points.range(..=e.from.1).count();
         let need = needs.entry(e.to.1).or_insert(0);
@@ -234,7 +285,7 @@ pub fn executed(lir: &Lir, plan: &SyncPlan) -> u64 {
         counts.iter().map(|((b, _, _), list)| lir.executions(*b) * list.len() as u64).sum()
     };
     debug_assert!(lir.executions(ROOT) == 1);
-    at(&plan.waits) + at(&plan.signals)
+    at(&plan.waits) + at(&plan.signals) + at(&plan.gifts)
 }
 
 #[cfg(test)]

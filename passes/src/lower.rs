@@ -8,7 +8,7 @@ use crate::grouping::group::{self, Binding};
 use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
 use crate::grouping::merge;
 use crate::grouping::recipe;
-use crate::tiling::machine::Machine;
+use crate::tiling::machine::{ENGINES, Machine};
 use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
 use kiln_ir::nn::{Func, FuncBuilder, OpKind, Port};
@@ -72,6 +72,10 @@ pub struct GroupReport {
     pub spm_bytes: u64,
     /// High water of a partition's ACC bytes.
     pub acc_bytes: u64,
+    /// Planned busy ticks of MXU, VEC, ACT, the queues together and DRAM.
+    pub busy: [u64; ENGINES],
+    /// Its loops, outermost first, each as extent and step, with the ops inside.
+    pub schedule: String,
 }
 
 /// A group ready to be written.
@@ -243,6 +247,8 @@ pub fn lower_group(
         ticks: solution.cost.ticks,
         spm_bytes: solution.cost.spm_bytes,
         acc_bytes: solution.cost.acc_bytes,
+        busy: solution.cost.load.busy,
+        schedule: solution.describe(),
     };
     Ok(Grouped { ops: ops.to_vec(), binding, solution, code, report })
 }

@@ -3,6 +3,7 @@
 pub mod cost;
 pub mod machine;
 pub mod partition;
+pub mod pipeline;
 pub mod plan;
 pub mod problem;
 pub mod solve;

@@ -67,6 +67,8 @@ pub(crate) fn transfer(
             let strides = vec![tile.stride(a), dram.strides[a]];
             dims.push(Dim { extent: tile.sizes[a], strides, reduced: false });
         }
+        // the innermost dim is the one with the shortest way in DRAM, whatever the order on chip
+        dims.sort_by_key(|d| std::cmp::Reverse(d.strides[1].unsigned_abs()));
         let dims = merge(&dims);
         let chunk = chunk0 + i64::from(piece.first) / p;
         let offset = dram.offset + i64::from(first + piece.first) * part_stride;

@@ -218,10 +218,52 @@ fn splat(dtype: DType, bytes: &[u8]) -> Option<Scalar> {
     })
 }
 
+/// The order of axes in the storage of each node, were it stored. A product of an activation and a weight is written
+/// row by row, as the activation is; what follows elementwise is written as its operand is. Everything else is in the
+/// order of its axes.
+fn orders(graph: &Graph) -> Vec<Vec<AxisId>> {
+    let mut orders: Vec<Vec<AxisId>> = Vec::with_capacity(graph.nodes.len());
+    let mut is_weight: Vec<bool> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let operands: Vec<usize> = node.operands.iter().map(|o| o.0 as usize).collect();
+        let is_leaf = operands.is_empty();
+        let constant = matches!(node.kind, Kind::Weight { .. } | Kind::Const { .. });
+        is_weight.push(constant || (!is_leaf && operands.iter().all(|&o| is_weight[o])));
+        let same_axes = |a: &[AxisId]| a.len() == node.axes.len() && a.iter().all(|x| node.axes.contains(x));
+        let order = match &node.kind {
+            Kind::Ein { .. } if operands.len() == 2 && is_weight[operands[0]] != is_weight[operands[1]] => {
+                let (rows, columns) = if is_weight[operands[0]] { (1, 0) } else { (0, 1) };
+                let mut order: Vec<AxisId> = Vec::new();
+                for axis in orders[operands[rows]].iter().chain(&orders[operands[columns]]) {
+                    if node.axes.contains(axis) && !order.contains(axis) {
+                        order.push(*axis);
+                    }
+                }
+                Some(order)
+            }
+            Kind::Map(_) | Kind::Cast => {
+                operands.iter().find(|&&o| !is_weight[o] && same_axes(&orders[o])).map(|&o| orders[o].clone())
+            }
+            Kind::Reduce { axes, .. } => {
+                operands.first().map(|&o| orders[o].iter().copied().filter(|a| !axes.contains(a)).collect())
+            }
+            Kind::Rename { pairs } => operands.first().map(|&o| {
+                let renamed = |a: &AxisId| pairs.iter().find(|(old, _)| old == a).map_or(*a, |(_, new)| *new);
+                orders[o].iter().map(renamed).collect()
+            }),
+            _ => None,
+        };
+        orders.push(order.filter(|o| same_axes(o)).unwrap_or_else(|| node.axes.clone()));
+    }
+    orders
+}
+
 struct Maker<'g> {
     k: Kernel<'g>,
     live: Vec<bool>,
     recipes: Vec<Option<Recipe>>,
+    /// Axes of each node in the order that its storage has.
+    orders: Vec<Vec<AxisId>>,
     /// Storage that a consumer wants a computed node to have.
     claims: Vec<Option<Home>>,
 }
@@ -256,7 +298,7 @@ impl<'g> Kernel<'g> {
         }
         let claims = vec![None; graph.nodes.len()];
         let k = Kernel { graph, arrays: Vec::new(), values, ops: Vec::new() };
-        let mut m = Maker { k, live, recipes, claims };
+        let mut m = Maker { k, live, recipes, orders: orders(graph), claims };
         m.claim_outputs();
         m.claim_backwards();
         for i in 0..graph.nodes.len() {
@@ -375,7 +417,8 @@ impl Maker<'_> {
     fn claim_or_temp(&mut self, i: usize) -> Home {
         if self.claims[i].is_none() {
             let node = &self.k.graph.nodes[i];
-            self.claims[i] = Some(self.array(ArrayKind::Temp, node.dtype, &node.axes));
+            let axes = self.ordered(i);
+            self.claims[i] = Some(self.array(ArrayKind::Temp, node.dtype, &axes));
         }
         self.claims[i].clone().unwrap_or_else(|| Home { array: 0, offset: 0, strides: BTreeMap::new() })
     }
@@ -388,6 +431,11 @@ impl Maker<'_> {
         }
     }
 
+    /// The axes of a value in the order that its storage has.
+    fn ordered(&self, v: ValueId) -> Vec<AxisId> {
+        self.orders.get(v).unwrap_or(&self.k.values[v].axes).clone()
+    }
+
     /// Storage of value `v`, fresh where nothing claims it.
     fn home(&mut self, v: ValueId) -> Home {
         if let Some(home) = &self.k.values[v].home {
@@ -396,7 +444,7 @@ impl Maker<'_> {
         let home = match self.claims.get(v).cloned().flatten() {
             Some(home) => home,
             None => {
-                let (dtype, axes) = (self.k.values[v].dtype, self.k.values[v].axes.clone());
+                let (dtype, axes) = (self.k.values[v].dtype, self.ordered(v));
                 self.array(ArrayKind::Temp, dtype, &axes)
             }
         };
@@ -439,6 +487,14 @@ impl Maker<'_> {
     /// As [`Maker::source`], for operands that cannot be immediates.
     fn tensor(&self, node: NodeId) -> Source {
         Source::Value(self.through_broadcast(node).0 as usize)
+    }
+
+    /// As [`Maker::tensor`], for an operand that must have `axes`: one that is repeated along some of them is read from
+    /// its storage.
+    fn tensor_over(&self, node: NodeId, axes: &[AxisId]) -> Source {
+        let below = self.through_broadcast(node);
+        let is_whole = axes.iter().all(|a| self.k.graph.node(below).axes.contains(a));
+        Source::Value(if is_whole { below } else { node }.0 as usize)
     }
 
     fn node(&mut self, i: usize) -> Result<(), LowerError> {
@@ -540,7 +596,14 @@ impl Maker<'_> {
                 source => (Work::Cast, vec![source]),
             },
             Kind::Ein { contracted, .. } => {
-                let ins: Vec<Source> = node.operands.iter().map(|&o| self.tensor(o)).collect();
+                let mut ins: Vec<Source> = node.operands.iter().map(|&o| self.tensor(o)).collect();
+                let is_there = |a: &AxisId| {
+                    let has = |&o: &NodeId| self.k.graph.node(self.through_broadcast(o)).axes.contains(a);
+                    node.operands.iter().any(has)
+                };
+                if !contracted.iter().all(is_there) {
+                    ins[0] = Source::Value(node.operands[0].0 as usize);
+                }
                 if contracted.is_empty() {
                     (Work::Map(MapKind::Mul), all())
                 } else {
@@ -548,7 +611,7 @@ impl Maker<'_> {
                 }
             }
             Kind::Reduce { kind, axes } => {
-                (Work::Reduce(*kind, axes.clone()), vec![self.tensor(node.operands[0])])
+                (Work::Reduce(*kind, axes.clone()), vec![self.tensor_over(node.operands[0], axes)])
             }
             Kind::Scan { kind, axis, exclusive, reverse } => (
                 Work::Scan { kind: *kind, axis: *axis, exclusive: *exclusive, reverse: *reverse },

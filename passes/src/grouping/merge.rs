@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::kernel::{Kernel, Source, ValueId, Work};
 use crate::lower::{Memo, Readers, problem_of};
+use crate::regions;
 use crate::tiling::machine::Machine;
 use crate::tiling::solve::NoSchedule;
 
 /// Ops that a group holds at most; beyond, the solver's time grows and nothing is gained.
-const MAX_OPS: usize = 24;
+const MAX_OPS: usize = 40;
 
 /// A set of ops that can run as one group, with its planned time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,64 @@ struct Merger<'a, 'g> {
     groups: Vec<Option<Body>>,
     seen: BTreeMap<Vec<usize>, Option<u64>>,
     queue: BinaryHeap<(u64, std::cmp::Reverse<(usize, usize)>)>,
+    /// Ops that may be merged now.
+    scope: Vec<bool>,
+    /// Region and instance of each op, where only merges across borders are looked for.
+    border: Option<Vec<Option<(usize, usize)>>>,
+}
+
+/// Repetition in the kernel: where each op stands in a repeated region.
+struct Regions {
+    /// Region, instance, and node position.
+    place: Vec<Option<(usize, usize, usize)>>,
+    /// Op at a place.
+    at: BTreeMap<(usize, usize, usize), usize>,
+    /// Instances of each region.
+    instances: Vec<usize>,
+}
+
+impl Regions {
+    fn new(kernel: &Kernel) -> Self {
+        let found = regions::find(kernel.graph);
+        let mut of_node = BTreeMap::new();
+        for (r, region) in found.iter().enumerate() {
+            for (i, instance) in region.instances.iter().enumerate() {
+                for (n, node) in instance.nodes.iter().enumerate() {
+                    of_node.insert(node.0 as usize, (r, i, n));
+                }
+            }
+        }
+        // A node's op is the first that makes it; what else an op of the kernel does (copies) is in no region.
+        let mut at = BTreeMap::new();
+        let mut place = vec![None; kernel.ops.len()];
+        for (o, op) in kernel.ops.iter().enumerate() {
+            if matches!(op.work, Work::Copy) {
+                continue;
+            }
+            let here = op.outs.first().and_then(|v| of_node.get(v)).copied();
+            if let Some(key) = here
+                && !at.contains_key(&key)
+            {
+                at.insert(key, o);
+                place[o] = Some(key);
+            }
+        }
+        Regions { place, at, instances: found.iter().map(|r| r.instances.len()).collect() }
+    }
+
+    /// The ops at the same places in another instance.
+    fn same(&self, ops: &[usize], region: usize, instance: usize) -> Option<Vec<usize>> {
+        let one = |&o: &usize| {
+            let (r, _, node) = self.place[o]?;
+            if r != region {
+                return None;
+            }
+            self.at.get(&(region, instance, node)).copied()
+        };
+        let mut all = ops.iter().map(one).collect::<Option<Vec<usize>>>()?;
+        all.sort_unstable();
+        Some(all)
+    }
 }
 
 /// Merges the ops of `kernel`.
@@ -71,17 +130,24 @@ pub fn merge(
         groups: vec![None; n],
         seen: BTreeMap::new(),
         queue: BinaryHeap::new(),
+        scope: vec![true; n],
+        border: None,
     };
     for o in 0..n {
         m.groups[o] = Some(Body { ops: vec![o], ticks: 0 });
     }
-    m.join_chains();
+    let regions = Regions::new(kernel);
+    m.join_chains(&regions);
     m.cost_all()?;
-    for g in 0..m.groups.len() {
-        if m.groups[g].is_some() {
-            m.propose(g);
-        }
-    }
+    // The first instance of each region, and what is in none; then the others as it; then across their borders.
+    m.scope = regions.place.iter().map(|place| place.is_none_or(|(_, instance, _)| instance == 0)).collect();
+    m.propose_all();
+    m.run();
+    m.scope = vec![true; n];
+    m.replay(&regions);
+    m.border =
+        Some(regions.place.iter().map(|p| p.map(|(region, instance, _)| (region, instance))).collect());
+    m.propose_all();
     m.run();
     let bodies = m.seen.into_iter().filter_map(|(ops, ticks)| ticks.map(|t| (ops, t))).collect();
     Ok(Merged { bodies, groups: m.groups.into_iter().flatten().collect() })
@@ -103,7 +169,7 @@ impl Merger<'_, '_> {
     }
 
     /// An elementwise op whose only reader is elementwise over the same axes always gains by running with it.
-    fn join_chains(&mut self) {
+    fn join_chains(&mut self, regions: &Regions) {
         for o in 0..self.k.ops.len() {
             let op = &self.k.ops[o];
             let is_plain = |w: &Work| matches!(w, Work::Map(_) | Work::Cast);
@@ -117,7 +183,11 @@ impl Merger<'_, '_> {
                 let axes = |v: ValueId| self.k.values[v].axes.iter().copied().collect::<BTreeSet<_>>();
                 axes(a) == axes(b)
             };
-            if is_plain(&next.work) && next.outs.first().is_some_and(|&w| same(v, w)) {
+            let border = |o: usize| regions.place[o].map(|(region, instance, _)| (region, instance));
+            if is_plain(&next.work)
+                && next.outs.first().is_some_and(|&w| same(v, w))
+                && border(o) == border(*reader)
+            {
                 let (a, b) = (self.group_of[o], self.group_of[*reader]);
                 if let Some(ops) = self.candidate(a, b) {
                     self.join(a, b, ops, 0);
@@ -142,6 +212,51 @@ impl Merger<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    fn propose_all(&mut self) {
+        for g in 0..self.groups.len() {
+            let is_in = |b: &Body| b.ops.iter().all(|&o| self.scope[o]);
+            if self.groups[g].as_ref().is_some_and(is_in) {
+                self.propose(g);
+            }
+        }
+    }
+
+    /// Groups the later instances of each region as its first.
+    fn replay(&mut self, regions: &Regions) {
+        for (region, &count) in regions.instances.iter().enumerate() {
+            let first: Vec<Body> = self
+                .groups
+                .iter()
+                .flatten()
+                .filter(|b| b.ops.len() > 1 && regions.same(&b.ops, region, 0).as_ref() == Some(&b.ops))
+                .cloned()
+                .collect();
+            for instance in 1..count {
+                for body in &first {
+                    let Some(ops) = regions.same(&body.ops, region, instance) else { continue };
+                    let parts: BTreeSet<usize> = ops.iter().map(|&o| self.group_of[o]).collect();
+                    let inside: BTreeSet<usize> = ops.iter().copied().collect();
+                    let is_whole = parts.iter().all(|&g| {
+                        self.groups[g].as_ref().is_some_and(|b| b.ops.iter().all(|o| inside.contains(o)))
+                    });
+                    if !is_whole || !reads_on_chip(self.k, &inside) || !self.is_convex(&inside) {
+                        continue;
+                    }
+                    // An instance at the end of the program may store more than the first one.
+                    let apart: u64 =
+                        parts.iter().filter_map(|&g| self.groups[g].as_ref()).map(|b| b.ticks).sum();
+                    let Ok(ticks) = self.cost(&ops) else { continue };
+                    if ticks < apart || parts.len() == 1 {
+                        parts.iter().for_each(|&g| self.groups[g] = None);
+                        let into = self.groups.len();
+                        ops.iter().for_each(|&o| self.group_of[o] = into);
+                        self.groups.push(Some(Body { ops, ticks }));
+                    }
+                }
+            }
+        }
     }
 
     fn run(&mut self) {
@@ -188,6 +303,10 @@ impl Merger<'_, '_> {
         }
         near.remove(&group);
         for other in near {
+            let is_in = |b: &Body| b.ops.iter().all(|&o| self.scope[o]);
+            if !self.groups[other].as_ref().is_some_and(is_in) || !self.is_across(group, other) {
+                continue;
+            }
             let Some(ops) = self.candidate(group, other) else { continue };
             let Some(apart) = self.groups[other].as_ref().map(|b| b.ticks + body.ticks) else { continue };
             if let Ok(ticks) = self.cost(&ops)
@@ -197,6 +316,14 @@ impl Merger<'_, '_> {
                 self.queue.push((apart - ticks, std::cmp::Reverse(pair)));
             }
         }
+    }
+
+    /// Whether two groups may merge now as far as borders go: not if both lie in one instance, where all was tried.
+    fn is_across(&self, a: usize, b: usize) -> bool {
+        let Some(border) = &self.border else { return true };
+        let ops = [a, b].into_iter().filter_map(|g| self.groups[g].as_ref()).flat_map(|b| &b.ops);
+        let places: BTreeSet<_> = ops.map(|&o| border[o]).collect();
+        places.len() > 1 || places.contains(&None)
     }
 
     fn has_contract(&self, group: usize) -> bool {

@@ -4,11 +4,13 @@
 //! a remainder is a copy of the body with smaller extents. All offsets are constants plus induction variables.
 
 use crate::grouping::group::Binding;
+use crate::tiling::pipeline;
 use crate::tiling::plan::{Schedule, Step};
-use crate::tiling::problem::{self, In, OpKind, Problem};
+use crate::tiling::problem::{self, Facts, In, OpKind, Problem};
 use crate::tiling::solve::Solution;
 use kiln_ir::Origin;
 use kiln_ir::tile::{Access, Affine, BufId, BufType, DramId, Group, IvId, Op, Source, Space, Stmt, View};
+use std::collections::BTreeMap;
 
 /// Where an enclosing loop stands: its position, the constant part of its offset, its variable, and whether it is at
 /// its first iteration.
@@ -22,6 +24,7 @@ struct At {
 
 struct Emitter<'a> {
     p: &'a Problem,
+    facts: &'a Facts,
     s: &'a Schedule,
     b: &'a Binding,
     stands_for: &'a [usize],
@@ -34,12 +37,17 @@ struct Emitter<'a> {
     buffers: Vec<Option<(BufId, usize)>>,
     types: Vec<BufType>,
     variables: u32,
+    /// Buffers of what crosses from one iteration's steps to the next's, in a loop that runs ahead.
+    crossing: BTreeMap<usize, BufId>,
+    /// Times that the current steps are written out, which share the slots of a ring.
+    copies: usize,
 }
 
 /// The group called `name` that runs `solution` on the DRAM places of `b`. `origins` are those of each op of the
 /// problem; a DRAM array is the DRAM tensor of the same number.
 pub fn emit(name: &str, solution: &Solution, b: &Binding, origins: &[Origin]) -> Group {
     let p = &solution.problem;
+    let facts = Facts::new(p);
     let mut e = Emitter {
         p,
         s: &solution.schedule,
@@ -52,6 +60,9 @@ pub fn emit(name: &str, solution: &Solution, b: &Binding, origins: &[Origin]) ->
         buffers: vec![None; p.tensors.len()],
         types: Vec::new(),
         variables: 0,
+        crossing: BTreeMap::new(),
+        copies: 1,
+        facts: &facts,
     };
     let body = e.steps(&solution.steps);
     Group { name: name.to_string(), bufs: e.types, body }
@@ -63,19 +74,14 @@ impl Emitter<'_> {
         for step in steps {
             match step {
                 Step::Alloc { tensor, depth } => {
-                    let t = &self.p.tensors[*tensor];
-                    let buf = BufId(self.types.len() as u32);
+                    if let Some(buf) = self.crossing.get(tensor) {
+                        self.buffers[*tensor] = Some((*buf, self.loops.len()));
+                        continue;
+                    }
+                    let buf = self.buffer(*tensor);
                     self.buffers[*tensor] = Some((buf, self.loops.len()));
-                    self.types.push(BufType {
-                        dtype: t.dtype,
-                        shape: self.sizes(*tensor),
-                        space: match t.space {
-                            problem::Space::Spm => Space::Spm,
-                            problem::Space::Acc => Space::Acc,
-                        },
-                        part: self.s.part[*tensor],
-                    });
-                    code.push(Stmt::Alloc { buf, depth: *depth as usize });
+                    let depth = (*depth as usize).div_ceil(self.copies);
+                    code.push(Stmt::Alloc { buf, depth });
                 }
                 Step::Load(t) => {
                     let place = self.b.load[self.stands_for[*t]];
@@ -99,8 +105,8 @@ impl Emitter<'_> {
                     let origin = self.origins[*index].clone();
                     code.extend(self.op(*index).map(|op| Stmt::Op { op, origin }));
                 }
-                Step::Loop { axis, tile, accumulates, body } => {
-                    self.repeat(*axis, *tile, *accumulates, body, &mut code)
+                Step::Loop { axis, tile, accumulates, body, cut } => {
+                    self.repeat((*axis, *tile), *accumulates, body, *cut, &mut code)
                 }
             }
         }
@@ -119,7 +125,30 @@ impl Emitter<'_> {
         if origin.is_empty() { self.all.clone() } else { origin }
     }
 
-    fn repeat(&mut self, axis: usize, tile: u64, accumulates: bool, body: &[Step], code: &mut Vec<Stmt>) {
+    /// A new buffer for a tensor.
+    fn buffer(&mut self, tensor: usize) -> BufId {
+        let t = &self.p.tensors[tensor];
+        let buf = BufId(self.types.len() as u32);
+        self.types.push(BufType {
+            dtype: t.dtype,
+            shape: self.sizes(tensor),
+            space: match t.space {
+                problem::Space::Spm => Space::Spm,
+                problem::Space::Acc => Space::Acc,
+            },
+            part: self.s.part[tensor],
+        });
+        buf
+    }
+
+    fn repeat(
+        &mut self,
+        (axis, tile): (usize, u64),
+        accumulates: bool,
+        body: &[Step],
+        cut: Option<usize>,
+        code: &mut Vec<Stmt>,
+    ) {
         let extent = self.now[axis];
         let tile = tile.min(extent);
         let (full, rest) = (extent / tile, extent % tile);
@@ -131,6 +160,8 @@ impl Emitter<'_> {
         let start = (peeled * tile) as i64;
         if trip == 1 {
             code.extend(self.once(axis, tile, start, peeled == 0, body));
+        } else if let (Some(cut), true) = (cut, trip > 1) {
+            self.staggered((axis, tile), start, trip, body.split_at(cut), code);
         } else if trip > 1 {
             let iv = IvId(self.variables);
             self.variables += 1;
@@ -141,6 +172,64 @@ impl Emitter<'_> {
         if rest > 0 {
             code.extend(self.once(axis, rest, (full * tile) as i64, false, body));
         }
+    }
+
+    /// A loop of which the steps `ahead` run an iteration before the steps `behind`. Two iterations are written out,
+    /// with a buffer for either of what crosses from one to the other.
+    fn staggered(
+        &mut self,
+        (axis, tile): (usize, u64),
+        start: i64,
+        trip: u64,
+        (ahead, behind): (&[Step], &[Step]),
+        code: &mut Vec<Stmt>,
+    ) {
+        let body: Vec<Step> = ahead.iter().chain(behind).cloned().collect();
+        let crossing = pipeline::crossing(self.facts, &body, ahead.len());
+        let before = self.now[axis];
+        self.now[axis] = tile;
+        let pairs: [BTreeMap<usize, BufId>; 2] =
+            [0, 1].map(|_| crossing.iter().map(|&t| (t, self.buffer(t))).collect());
+        self.now[axis] = before;
+        for buf in pairs.iter().flat_map(BTreeMap::values) {
+            code.push(Stmt::Alloc { buf: *buf, depth: 1 });
+        }
+        let step = tile as i64;
+        let outer = (std::mem::take(&mut self.crossing), std::mem::replace(&mut self.copies, 2));
+        let stage = |me: &mut Self, steps: &[Step], variable: Option<IvId>, iteration: i64, parity: usize| {
+            me.crossing.clone_from(&pairs[parity]);
+            let variable = variable.map(|iv| (iv, 2 * step));
+            let at = At { axis, constant: start + iteration * step, variable, is_first: false };
+            let level = me.loops.len() + 1;
+            for (t, buf) in &pairs[parity] {
+                me.buffers[*t] = Some((*buf, level));
+            }
+            me.within(at, tile, steps)
+        };
+        code.extend(stage(self, ahead, None, 0, 0));
+        let twice = (trip - 1) / 2;
+        if twice > 0 {
+            let iv = IvId(self.variables);
+            self.variables += 1;
+            let loops = (twice > 1).then_some(iv);
+            let mut inner = stage(self, ahead, loops, 1, 1);
+            inner.extend(stage(self, behind, loops, 0, 0));
+            inner.extend(stage(self, ahead, loops, 2, 0));
+            inner.extend(stage(self, behind, loops, 1, 1));
+            match loops {
+                Some(iv) => code.push(Stmt::For { iv, trip: twice as usize, body: inner }),
+                None => code.extend(inner),
+            }
+        }
+        let done = 2 * twice as i64;
+        if (trip - 1) % 2 == 1 {
+            code.extend(stage(self, ahead, None, done + 1, 1));
+            code.extend(stage(self, behind, None, done, 0));
+            code.extend(stage(self, behind, None, done + 1, 1));
+        } else {
+            code.extend(stage(self, behind, None, done, 0));
+        }
+        (self.crossing, self.copies) = outer;
     }
 
     fn once(&mut self, axis: usize, extent: u64, constant: i64, is_first: bool, body: &[Step]) -> Vec<Stmt> {
@@ -158,12 +247,7 @@ impl Emitter<'_> {
     }
 
     fn sizes(&self, tensor: usize) -> Vec<usize> {
-        self.p.tensors[tensor]
-            .shape
-            .iter()
-            .zip(&self.now)
-            .map(|(&full, &now)| full.min(now) as usize)
-            .collect()
+        self.s.shape(self.p, tensor, &self.now).into_iter().map(|extent| extent as usize).collect()
     }
 
     /// The part of a tensor's buffer that the current iteration works on.
@@ -172,7 +256,7 @@ impl Emitter<'_> {
         let t = &self.p.tensors[tensor];
         let mut view =
             View { buf, offsets: vec![0; t.shape.len()], shape: self.sizes(tensor), ivs: Vec::new() };
-        for at in self.loops[level..].iter().filter(|at| t.shape[at.axis] > 1) {
+        for at in self.loops[level..].iter().filter(|at| t.shape[at.axis] > 1 && !t.repeats(at.axis)) {
             view.offsets[at.axis] += at.constant;
             if let Some((iv, step)) = at.variable {
                 let mut coefficients = vec![0; t.shape.len()];

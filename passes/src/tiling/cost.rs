@@ -1,6 +1,7 @@
 //! The cost of a plan: memory high water by liveness, engine times with exact remainders, and DRAM bytes.
 
-use super::machine::{Engine, Load, Machine};
+use super::machine::{Direction, Engine, Load, Machine};
+use super::pipeline;
 use super::plan::{Schedule, Step};
 use super::problem::{Facts, Problem, Space};
 
@@ -42,8 +43,9 @@ pub fn cost(
         Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 };
     let load = walk.time(steps);
     let steady = load.busy.iter().copied().max().unwrap_or(0);
+    let pipeline = pipeline::ticks(problem, facts, schedule, machine, steps);
     // A tie-break towards less traffic: it costs energy, and other programs' time on a shared memory.
-    let ticks = steady + walk.fill(steps) + load.busy[Engine::Dram as usize] / 16;
+    let ticks = steady.max(pipeline) + load.busy[Engine::Dram as usize] / 16;
     Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
 }
 
@@ -56,17 +58,17 @@ pub fn memory(
     steps: &[Step],
 ) -> (u64, u64) {
     Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }
-        .memory(steps)
+        .memory(steps, &[])
 }
 
 impl Walk<'_> {
     fn shape(&self, tensor: usize) -> Vec<u64> {
-        self.p.tensors[tensor].shape.iter().zip(&self.now).map(|(&full, &now)| full.min(now)).collect()
+        self.s.shape(self.p, tensor, &self.now)
     }
 
     /// High water of one pass through `steps`: a buffer lives from its allocation to its last use, a whole iteration
     /// where that use is in a loop.
-    fn memory(&mut self, steps: &[Step]) -> (u64, u64) {
+    fn memory(&mut self, steps: &[Step], crossing: &[usize]) -> (u64, u64) {
         let mut live: Vec<(usize, Space, u64)> = Vec::new();
         let (mut spm, mut acc) = (0, 0);
         for (index, step) in steps.iter().enumerate() {
@@ -79,14 +81,17 @@ impl Walk<'_> {
                         self.s.part[*tensor],
                         self.p.tensors[*tensor].dtype,
                     );
+                    // What crosses a cut has one instance for either iteration under way.
+                    let depth = if crossing.contains(tensor) { &2 } else { depth };
                     // A ring of several instances is held for the whole body: the next iteration's load is in flight.
                     let last = if *depth > 1 { steps.len() } else { last };
                     live.push((last, self.p.tensors[*tensor].space, bytes * depth));
                 }
-                Step::Loop { axis, tile, body, .. } => {
+                Step::Loop { axis, tile, body, cut, .. } => {
                     let before = self.now[*axis];
                     self.now[*axis] = before.min(*tile);
-                    inner = self.memory(body);
+                    let crossing = cut.map(|cut| pipeline::crossing(self.f, body, cut)).unwrap_or_default();
+                    inner = self.memory(body, &crossing);
                     self.now[*axis] = before;
                 }
                 _ => {}
@@ -107,24 +112,26 @@ impl Walk<'_> {
                 Step::Alloc { .. } => {}
                 Step::Load(t) => {
                     if let Some(access) = &self.p.tensors[*t].load {
-                        total.add(&self.m.transfer(access, &self.shape(*t), self.s.part[*t]), 1);
+                        let shape = self.shape(*t);
+                        total.add(&self.m.transfer(access, &shape, self.s.part[*t], Direction::Load), 1);
                     }
                 }
                 Step::Store(t) => {
                     if let Some(access) = &self.p.tensors[*t].store {
-                        total.add(&self.m.transfer(access, &self.shape(*t), self.s.part[*t]), 1);
+                        let shape = self.shape(*t);
+                        total.add(&self.m.transfer(access, &shape, self.s.part[*t], Direction::Store), 1);
                     }
                 }
                 Step::Op(o) => {
                     total.add(&self.m.op(self.p, *o, &self.now, &self.s.part, self.s.stationary[*o]), 1)
                 }
-                Step::Loop { axis, tile, accumulates, body } => {
+                Step::Loop { axis, tile, accumulates, body, cut } => {
                     let before = self.now[*axis];
                     let tile = before.min(*tile);
                     self.now[*axis] = tile;
                     let at = self.steps;
                     total.add(&self.time(body), before / tile);
-                    if *accumulates && before / tile > 1 {
+                    if (*accumulates || cut.is_some()) && before / tile > 1 {
                         self.steps += self.steps - at;
                     }
                     if !before.is_multiple_of(tile) {
@@ -136,30 +143,6 @@ impl Walk<'_> {
             }
         }
         total
-    }
-
-    /// Fill and drain of the pipeline: one pass of the innermost work that nothing overlaps, and the latencies of the
-    /// first load and the last store.
-    fn fill(&mut self, steps: &[Step]) -> u64 {
-        let mut once = Load::default();
-        self.first_pass(steps, &mut once);
-        let sum: u64 = once.busy.iter().sum();
-        let longest = once.busy.iter().copied().max().unwrap_or(0);
-        sum - longest + 2 * self.m.dma_latency_ticks()
-    }
-
-    fn first_pass(&mut self, steps: &[Step], once: &mut Load) {
-        for step in steps {
-            match step {
-                Step::Loop { axis, tile, body, .. } => {
-                    let before = self.now[*axis];
-                    self.now[*axis] = before.min(*tile);
-                    self.first_pass(body, once);
-                    self.now[*axis] = before;
-                }
-                other => once.add(&self.time(std::slice::from_ref(other)), 1),
-            }
-        }
     }
 }
 

@@ -24,6 +24,15 @@ pub enum Engine {
     Dram,
 }
 
+/// Which way a transfer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// DRAM to chip: may walk the partitions innermost.
+    Load,
+    /// Chip to DRAM.
+    Store,
+}
+
 /// Number of [`Engine`]s.
 pub const ENGINES: usize = 5;
 
@@ -48,6 +57,8 @@ pub struct Load {
     pub busy: [u64; ENGINES],
     /// Bytes between DRAM and chip as requested.
     pub dram_bytes: u64,
+    /// Ticks of a transfer that has the memory to itself, after its latency.
+    pub alone: u64,
 }
 
 impl Load {
@@ -60,14 +71,11 @@ impl Load {
     }
 }
 
-/// Whether ACT rather than VEC computes `kind`.
-fn is_act(kind: MapKind) -> bool {
-    use MapKind::*;
-    matches!(kind, Exp | Log | Sqrt | Rsqrt | Reciprocal | Tanh | Erf | Sigmoid | Sin | Cos | Softplus)
-}
-
 /// Free dims that one transfer or vector instruction walks.
 const FREE_DIMS: usize = 3;
+
+/// Queues that one transfer is spread over.
+const SPREAD: u64 = 4;
 
 fn dt(dtype: DType) -> Dt {
     match dtype {
@@ -100,7 +108,20 @@ impl Machine {
 
     /// What an instruction costs beside its work: it waits for and signals others.
     fn overhead(&self) -> u64 {
-        duration::semaphore_latency(&self.target)
+        2 * self.target.control_cycles * self.target.ctl_clock_div
+    }
+
+    /// Whether ACT rather than VEC computes `kind`.
+    pub fn is_act(&self, kind: MapKind) -> bool {
+        use MapKind::*;
+        matches!(kind, Exp | Log | Sqrt | Rsqrt | Reciprocal | Tanh | Erf | Sigmoid | Sin | Cos | Softplus)
+    }
+
+    /// Ticks from the end of an op's work to its result being seen by another engine.
+    pub fn result_latency(&self, is_product: bool) -> u64 {
+        let one =
+            if is_product { duration::mma(&self.target, 1, Dt::F32) } else { duration::Cost::default() };
+        duration::semaphore_latency(&self.target) + one.latency - one.busy
     }
 
     fn chunks(&self, extent: u64) -> u64 {
@@ -118,50 +139,68 @@ impl Machine {
         entries.saturating_mul(dtype.size_bytes() as u64).next_multiple_of(self.align_bytes)
     }
 
-    /// A transfer of a view of `shape`.
-    pub fn transfer(&self, access: &Access, shape: &[u64], part: usize) -> Load {
+    /// A transfer of a view of `shape`, as the backend splits it: free dims walked by descending stride, partitions
+    /// outermost, or innermost for a load that then has longer runs.
+    pub fn transfer(&self, access: &Access, shape: &[u64], part: usize, direction: Direction) -> Load {
         let size = access.dtype.size_bytes() as u64;
-        let mut dims: Vec<(u64, u64, bool)> = Vec::new();
-        let mut elements = 1u64;
-        let mut copies = 1;
+        let stride = |axis: usize| access.strides[axis].unsigned_abs();
+        let parts = shape[part].min(self.partitions);
+        let mut free: Vec<(u64, u64)> = Vec::with_capacity(shape.len());
         for (axis, &extent) in shape.iter().enumerate() {
-            if extent == 1 {
-                continue;
+            if axis != part && extent > 1 {
+                free.push((stride(axis), extent));
             }
-            if access.strides[axis] == 0 && axis == part {
-                continue;
-            }
-            elements *= extent;
-            if axis == part && extent > self.partitions {
-                copies = self.chunks(extent);
-            }
-            dims.push((access.strides[axis].unsigned_abs(), extent, axis == part));
         }
-        dims.sort_unstable();
-        let mut run = 1;
-        let mut free_dims = 0;
-        let mut open = true;
-        for &(stride, extent, is_part) in &dims {
-            if open && stride == run {
-                run *= extent;
+        if shape[part] > self.partitions {
+            free.push((stride(part) * self.partitions, self.chunks(shape[part])));
+        }
+        free.sort_unstable();
+        let walk = |part_first: bool| {
+            let own = (parts, stride(part));
+            let inner = free.iter().map(|&(stride, extent)| (extent, stride));
+            let signed = |(extent, stride): (u64, u64)| (extent, i64::try_from(stride).unwrap_or(i64::MAX));
+            if part_first {
+                duration::runs([own].into_iter().chain(inner).map(signed))
             } else {
-                open = false;
+                duration::runs(inner.chain([own]).map(signed))
             }
-            free_dims += usize::from(!is_part);
+        };
+        let (mut runs, mut run) = walk(false);
+        let mut factor = 1;
+        if direction == Direction::Load && stride(part) == 1 && parts > 1 {
+            let (other_runs, other) = walk(true);
+            if other > 2 * run {
+                (runs, run) = (other_runs, other);
+                factor = self.target.dma_transpose_factor;
+            }
         }
-        let bytes = elements * size;
-        let runs = elements / run.max(1);
-        let mut issues = copies;
-        if free_dims > FREE_DIMS {
-            let mut extents: Vec<u64> = dims.iter().filter(|d| !d.2).map(|d| d.1).collect();
-            extents.sort_unstable();
-            issues *= extents[..free_dims - FREE_DIMS].iter().product::<u64>();
+        // Dims that follow one another without a gap are one; beyond three, each step is a transfer.
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(free.len());
+        for &(stride, extent) in &free {
+            match merged.last_mut() {
+                Some(last) if last.0 * last.1 == stride => last.1 *= extent,
+                _ => merged.push((stride, extent)),
+            }
         }
-        let mut load = Load { dram_bytes: bytes, ..Load::default() };
-        let chip_bytes = shape.iter().product::<u64>() * size;
+        let issues: u64 = match merged.len().checked_sub(FREE_DIMS) {
+            Some(over) if over > 0 => {
+                let mut extents: Vec<u64> = merged.iter().map(|d| d.1).collect();
+                extents.sort_unstable();
+                extents[..over].iter().product()
+            }
+            _ => 1,
+        };
+        let issues =
+            issues * (1 + u64::from(shape[part] > self.partitions && shape[part] % self.partitions > 0));
+        let mut load = Load { dram_bytes: runs * run * size, ..Load::default() };
+        let chip_bytes = shape.iter().product::<u64>() * size * factor;
         let one = duration::transfer(&self.target, Transfer { runs, run_bytes: run * size, chip_bytes });
-        let issue = one.issue * issues.saturating_sub(1);
+        let issue = one.issue * (issues - 1);
         load.busy[Engine::Queues as usize] = (one.busy + issue).div_ceil(self.target.dma_queues);
+        // What is repeated over partitions comes through one queue.
+        let repeats = parts > 1 && stride(part) == 0;
+        let ways = if repeats { 1 } else { SPREAD.min(self.target.dma_queues) };
+        load.alone = (one.busy + issue).div_ceil(ways);
         load.busy[Engine::Dram as usize] = duration::dram_ticks(&self.target, one.dram_read_bytes);
         load
     }
@@ -195,7 +234,7 @@ impl Machine {
         };
         match &o.kind {
             OpKind::Copy => Load::default(),
-            OpKind::Map(kind) if is_act(*kind) => self.act(self.free_elements(&view(o.outs[0]), at)),
+            OpKind::Map(kind) if self.is_act(*kind) => self.act(self.free_elements(&view(o.outs[0]), at)),
             OpKind::Map(kind) => {
                 let factor = match kind {
                     MapKind::Div | MapKind::Mod | MapKind::Fmod => self.target.vec_div_factor,
@@ -215,7 +254,7 @@ impl Machine {
             OpKind::Gather { data, .. } => {
                 let view = view(o.outs[0]);
                 let index = o.tensors().next().map(|t| problem.tensors[t].axes()).unwrap_or_default();
-                let mut load = self.transfer(data, &view, at);
+                let mut load = self.transfer(data, &view, at, Direction::Load);
                 if !index.has(at) {
                     load.busy[Engine::Queues as usize] *= view[at].min(self.partitions);
                 }
@@ -223,7 +262,7 @@ impl Machine {
             }
             OpKind::Scatter { data, .. } => {
                 let source = o.tensors().next().unwrap_or(0);
-                self.transfer(data, &view(source), part[source])
+                self.transfer(data, &view(source), part[source], Direction::Store)
             }
             OpKind::Contract => self.contract(problem, op, shape, part, stationary),
         }

@@ -4,7 +4,8 @@
 //! axis on the partitions of its moving operand, a row axis on those of its result, and either on its stationary
 //! operand. A loaded tensor may be loaded twice, on two axes, or repeated over an axis that it lacks.
 
-use super::problem::{In, OpKind, Problem};
+use super::machine::{Direction, Load, Machine};
+use super::problem::{In, OpKind, Problem, Tensor};
 
 /// One consistent assignment. Its problem is the original with loaded tensors repeated where two axes are needed.
 #[derive(Clone, Debug)]
@@ -19,48 +20,96 @@ pub struct Assignment {
     pub stationary: Vec<usize>,
 }
 
+/// Choices so far; the problem itself is shared.
 #[derive(Clone)]
-struct State {
-    problem: Problem,
-    stands_for: Vec<usize>,
+struct State<'p> {
+    problem: &'p Problem,
+    /// Loaded tensors that are needed on a second axis or repeated, with the original each stands for.
+    copies: Vec<(Tensor, usize)>,
+    /// Operands that read a copy.
+    reads: Vec<(usize, usize, usize)>,
     part: Vec<Option<usize>>,
     stationary: Vec<usize>,
 }
 
-/// At most `limit` assignments, in a fixed order.
-pub fn assignments(problem: &Problem, limit: usize) -> Vec<Assignment> {
+/// Assignments looked at for each that is asked for.
+const LOOKED_AT: usize = 32;
+
+/// The `limit` most promising assignments, in a fixed order.
+pub fn assignments(problem: &Problem, machine: &Machine, limit: usize) -> Vec<Assignment> {
     let state = State {
-        problem: problem.clone(),
-        stands_for: (0..problem.tensors.len()).collect(),
+        problem,
+        copies: Vec::new(),
+        reads: Vec::new(),
         part: vec![None; problem.tensors.len()],
         stationary: vec![0; problem.ops.len()],
     };
     let mut found = Vec::new();
-    extend(state, 0, limit, &mut found);
+    extend(state, 0, limit.saturating_mul(LOOKED_AT).min(1024), &mut found);
+    if found.len() > limit {
+        found.sort_by_cached_key(|a| promise(a, machine));
+        found.truncate(limit);
+    }
     found
 }
 
-fn extend(state: State, op: usize, limit: usize, found: &mut Vec<Assignment>) {
+/// Ticks of the engines if everything fitted on chip: what the assignment costs in transfers and idle partitions.
+fn promise(a: &Assignment, machine: &Machine) -> u64 {
+    let p = &a.problem;
+    let mut load = Load::default();
+    for (t, tensor) in p.tensors.iter().enumerate() {
+        if let Some(access) = &tensor.load {
+            load.add(&machine.transfer(access, &tensor.shape, a.part[t], Direction::Load), 1);
+        }
+        if let Some(access) = &tensor.store {
+            load.add(&machine.transfer(access, &tensor.shape, a.part[t], Direction::Store), 1);
+        }
+    }
+    for o in 0..p.ops.len() {
+        load.add(&machine.op(p, o, &p.extents, &a.part, a.stationary[o]), 1);
+    }
+    // The sum: what is not the bottleneck now may be once tiles are small.
+    load.busy.iter().copied().max().unwrap_or(0) + load.busy.iter().sum::<u64>() / 4
+}
+
+fn extend(mut state: State, first: usize, limit: usize, found: &mut Vec<Assignment>) {
+    for op in first..state.problem.ops.len() {
+        if found.len() >= limit {
+            return;
+        }
+        let mut choices = choices(&state, op);
+        if choices.len() == 1 {
+            state = choices.remove(0);
+            continue;
+        }
+        for next in choices {
+            extend(next, op + 1, limit, found);
+        }
+        return;
+    }
     if found.len() >= limit {
         return;
     }
-    if op == state.problem.ops.len() {
-        let unit = state.problem.unit();
-        found.push(Assignment {
-            part: state.part.iter().map(|p| p.unwrap_or(unit)).collect(),
-            problem: state.problem,
-            stands_for: state.stands_for,
-            stationary: state.stationary,
-        });
-        return;
+    let mut problem = state.problem.clone();
+    let mut stands_for: Vec<usize> = (0..problem.tensors.len()).collect();
+    for (tensor, original) in state.copies {
+        problem.tensors.push(tensor);
+        stands_for.push(original);
     }
-    for next in choices(&state, op) {
-        extend(next, op + 1, limit, found);
+    for (op, position, tensor) in state.reads {
+        problem.ops[op].ins[position] = In::Tensor(tensor);
     }
+    let unit = problem.unit();
+    found.push(Assignment {
+        part: state.part.iter().map(|p| p.unwrap_or(unit)).collect(),
+        problem,
+        stands_for,
+        stationary: state.stationary,
+    });
 }
 
-fn choices(state: &State, op: usize) -> Vec<State> {
-    let p = &state.problem;
+fn choices<'p>(state: &State<'p>, op: usize) -> Vec<State<'p>> {
+    let p = state.problem;
     let unit = p.unit();
     let mut next = Vec::new();
     if p.ops[op].kind == OpKind::Contract {
@@ -104,10 +153,24 @@ fn choices(state: &State, op: usize) -> Vec<State> {
     if axes.is_empty() {
         axes.push(unit);
     }
+    // What a product made in one partition stays there.
+    for t in o.tensors().chain(o.outs.iter().copied()) {
+        if let Some(part) = state.part[t]
+            && p.tensors[t].shape[part] == 1
+            && !axes.contains(&part)
+        {
+            axes.push(part);
+        }
+    }
     for axis in axes {
+        // Most axes contradict what is decided: see before copying.
+        let is_set = |t: usize| state.part[t].is_none() || state.accepts(t, axis);
+        if !o.outs.iter().all(|&t| is_set(t)) {
+            continue;
+        }
         let mut st = state.clone();
-        let mut fits = st.problem.ops[op].outs.clone().iter().all(|&t| st.set(t, axis));
-        for position in 0..st.problem.ops[op].ins.len() {
+        let mut fits = o.outs.iter().all(|&t| st.set(t, axis));
+        for position in 0..o.ins.len() {
             fits = fits && st.operand(op, position, axis);
         }
         if fits {
@@ -117,27 +180,36 @@ fn choices(state: &State, op: usize) -> Vec<State> {
     next
 }
 
-impl State {
+impl State<'_> {
+    fn tensor(&self, t: usize) -> &Tensor {
+        let own = self.problem.tensors.len();
+        if t < own { &self.problem.tensors[t] } else { &self.copies[t - own].0 }
+    }
+
+    /// Whether a tensor that has a partition axis can count as being on `axis`.
+    fn accepts(&self, tensor: usize, axis: usize) -> bool {
+        let shape = &self.tensor(tensor).shape;
+        self.part[tensor].is_some_and(|now| now == axis || (shape[now] == 1 && shape[axis] == 1))
+    }
+
     fn set(&mut self, tensor: usize, axis: usize) -> bool {
-        let shape = &self.problem.tensors[tensor].shape;
-        match self.part[tensor] {
-            None => {
-                self.part[tensor] = Some(axis);
-                true
-            }
-            Some(now) => now == axis || (shape[now] == 1 && shape[axis] == 1),
+        if self.part[tensor].is_none() {
+            self.part[tensor] = Some(axis);
+            return true;
         }
+        self.accepts(tensor, axis)
     }
 
     /// Puts operand `position` of `op` on `axis`, by a second load where it is needed.
     fn operand(&mut self, op: usize, position: usize, axis: usize) -> bool {
-        let In::Tensor(tensor) = self.problem.ops[op].ins[position] else { return true };
-        let t = self.problem.tensors[tensor].clone();
+        let p = self.problem;
+        let In::Tensor(tensor) = p.ops[op].ins[position] else { return true };
+        let t = &p.tensors[tensor];
         let is_loaded = t.load.is_some() && t.store.is_none();
-        let over = self.problem.ops[op].outs.first().map_or(1, |&out| self.problem.tensors[out].shape[axis]);
-        let is_gather = matches!(self.problem.ops[op].kind, OpKind::Gather { .. } | OpKind::Scatter { .. });
-        let is_contract = self.problem.ops[op].kind == OpKind::Contract;
-        let wanted = if is_contract { self.problem.extents[axis] } else { over };
+        let over = p.ops[op].outs.first().map_or(1, |&out| p.tensors[out].shape[axis]);
+        let is_gather = matches!(p.ops[op].kind, OpKind::Gather { .. } | OpKind::Scatter { .. });
+        let is_contract = p.ops[op].kind == OpKind::Contract;
+        let wanted = if is_contract { p.extents[axis] } else { over };
         let repeats = t.shape[axis] == 1 && wanted > 1 && !is_gather;
         if !repeats && self.set(tensor, axis) {
             return true;
@@ -145,22 +217,21 @@ impl State {
         if !is_loaded {
             return false;
         }
-        let mut copy = t;
+        let mut copy = t.clone();
         if repeats {
             copy.shape[axis] = wanted;
         }
-        let known = (0..self.problem.tensors.len()).find(|&i| {
-            self.stands_for[i] == self.stands_for[tensor]
-                && self.part[i] == Some(axis)
-                && self.problem.tensors[i] == copy
-        });
-        let index = known.unwrap_or(self.problem.tensors.len());
+        let own = p.tensors.len();
+        let is_known =
+            |i: &usize| self.copies[*i] == (copy.clone(), tensor) && self.part[own + i] == Some(axis);
+        let as_it_is = (!repeats && self.part[tensor] == Some(axis)).then_some(tensor);
+        let known = as_it_is.or_else(|| (0..self.copies.len()).find(is_known).map(|i| own + i));
+        let index = known.unwrap_or(own + self.copies.len());
         if known.is_none() {
-            self.problem.tensors.push(copy);
-            self.stands_for.push(self.stands_for[tensor]);
+            self.copies.push((copy, tensor));
             self.part.push(Some(axis));
         }
-        self.problem.ops[op].ins[position] = In::Tensor(index);
+        self.reads.push((op, position, index));
         true
     }
 }

@@ -47,6 +47,27 @@ pub struct Schedule {
     pub hold: Vec<usize>,
     /// Instances of a transferred buffer inside a loop: 2 overlaps transfer and use.
     pub ring: u64,
+    /// The same for accumulators.
+    pub acc_ring: u64,
+}
+
+impl Schedule {
+    /// The least steps over each position.
+    pub fn tile(&self, axis: usize, extent: u64) -> u64 {
+        let loops = self.nests.iter().flat_map(|n| &n.loops).filter(|l| l.axis == axis);
+        loops.map(|l| l.tile).min().unwrap_or(extent).min(extent)
+    }
+
+    /// The extents of a tensor's buffer where the positions have the extents `now`. Along an axis that its load
+    /// repeats, one tile serves all.
+    pub fn shape(&self, problem: &Problem, tensor: usize, now: &[u64]) -> Vec<u64> {
+        let t = &problem.tensors[tensor];
+        let extent = |(axis, (&full, &now)): (usize, (&u64, &u64))| {
+            let extent = full.min(now);
+            if t.repeats(axis) { self.tile(axis, extent) } else { extent }
+        };
+        t.shape.iter().zip(now).enumerate().map(extent).collect()
+    }
 }
 
 /// A step of the plan.
@@ -75,6 +96,8 @@ pub enum Step {
         accumulates: bool,
         /// What is repeated.
         body: Vec<Step>,
+        /// The steps before this one run an iteration ahead of the others.
+        cut: Option<usize>,
     },
 }
 
@@ -322,7 +345,8 @@ impl Builder<'_> {
             deeper.iter().for_each(|&i| self.each_op(i, |o| ops.push(o)));
             let accumulates = ops.iter().any(|&o| self.f.reduced[o].has(l.axis));
             let body = self.body(nest, depth + 1, &deeper)?;
-            entries.push((vec![Step::Loop { axis: l.axis, tile: l.tile, accumulates, body }], ops));
+            entries
+                .push((vec![Step::Loop { axis: l.axis, tile: l.tile, accumulates, body, cut: None }], ops));
         }
         for &item in own.iter().filter(|i| is_post(i)) {
             push_own(&mut entries, item)?;
@@ -344,10 +368,13 @@ impl Builder<'_> {
                 }
                 done[i] = true;
                 let tensor = &self.p.tensors[t];
-                let moves = tensor.load.is_some()
-                    || tensor.store.is_some()
-                    || tensor.space == super::problem::Space::Acc;
-                let depth = if level > 0 && moves { self.s.ring } else { 1 };
+                let moves = tensor.load.is_some() || tensor.store.is_some();
+                let depth = match tensor.space {
+                    _ if level == 0 => 1,
+                    super::problem::Space::Acc => self.s.acc_ring,
+                    super::problem::Space::Spm if moves => self.s.ring,
+                    super::problem::Space::Spm => 1,
+                };
                 steps.push(Step::Alloc { tensor: t, depth });
                 if tensor.load.is_some() {
                     steps.push(Step::Load(t));

@@ -86,6 +86,17 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Whether it is only read, with the same elements at every index along `axis`.
+    pub fn repeats(&self, axis: usize) -> bool {
+        let is_constant = |a: &Access| a.strides[axis] == 0;
+        self.shape[axis] > 1 && self.store.is_none() && self.load.as_ref().is_some_and(is_constant)
+    }
+
+    /// Positions along which its elements differ.
+    pub fn varies(&self) -> AxisSet {
+        self.axes().iter().filter(|&a| !self.repeats(a)).fold(AxisSet::default(), AxisSet::with)
+    }
+
     /// Positions with an extent above one.
     pub fn axes(&self) -> AxisSet {
         let mut set = AxisSet::default();
@@ -248,6 +259,8 @@ impl Problem {
 pub struct Facts {
     /// Axes of each tensor.
     pub axes: Vec<AxisSet>,
+    /// Axes of each tensor along which its elements differ.
+    pub varies: Vec<AxisSet>,
     /// Axes that each op runs over.
     pub touched: Vec<AxisSet>,
     /// Axes that each op reduces.
@@ -271,6 +284,7 @@ impl Facts {
         };
         Facts {
             axes: problem.tensors.iter().map(Tensor::axes).collect(),
+            varies: problem.tensors.iter().map(Tensor::varies).collect(),
             touched: ops.clone().map(|o| problem.touched(o)).collect(),
             reduced: ops.clone().map(|o| problem.reduced(o)).collect(),
             uncut: ops.clone().map(|o| problem.uncut(o)).collect(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::cost::{self, Cost};
 use super::machine::Machine;
 use super::partition::{Assignment, assignments};
+use super::pipeline;
 use super::plan::{Item, Loop, Nest, Schedule, Step, plan};
 use super::problem::{AxisSet, Facts, Problem};
 
@@ -21,6 +22,67 @@ pub struct Solution {
     pub steps: Vec<Step>,
     /// What it takes.
     pub cost: Cost,
+}
+
+impl Solution {
+    /// The plan in words, one line a step: loops as `for axis extent by step`, buffers with extents, the partition axis
+    /// starred, transfers and ops.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        self.describe_steps(&self.steps, 1, &self.problem.extents, &mut text);
+        text
+    }
+
+    fn describe_steps(&self, steps: &[Step], indent: usize, now: &[u64], text: &mut String) {
+        use std::fmt::Write;
+        let p = &self.problem;
+        let tensor = |t: usize, now: &[u64]| {
+            let part = self.schedule.part[t];
+            let dims: Vec<String> = self
+                .schedule
+                .shape(p, t, now)
+                .into_iter()
+                .enumerate()
+                .filter(|&(axis, _)| p.tensors[t].shape[axis] > 1 || axis == part)
+                .map(|(axis, extent)| format!("{}{axis}:{extent}", if axis == part { "*" } else { "" }))
+                .collect();
+            format!("%{t}[{}]", dims.join(" "))
+        };
+        for step in steps {
+            let pad = "  ".repeat(indent);
+            let _ = match step {
+                Step::Alloc { tensor: t, depth } => writeln!(
+                    text,
+                    "{pad}{} {} x{depth}",
+                    match p.tensors[*t].space {
+                        super::problem::Space::Spm => "spm",
+                        super::problem::Space::Acc => "acc",
+                    },
+                    tensor(*t, now)
+                ),
+                Step::Load(t) => writeln!(text, "{pad}load {}", tensor(*t, now)),
+                Step::Store(t) => writeln!(text, "{pad}store {}", tensor(*t, now)),
+                Step::Op(o) => {
+                    let op = &p.ops[*o];
+                    let ins: Vec<String> = op.tensors().map(|t| format!("%{t}")).collect();
+                    let outs: Vec<String> = op.outs.iter().map(|t| format!("%{t}")).collect();
+                    writeln!(text, "{pad}{} = {:?} {}", outs.join(", "), op.kind, ins.join(", "))
+                }
+                Step::Loop { axis, tile, body, cut, .. } => {
+                    let _ = writeln!(text, "{pad}for axis {axis}: {} by {tile}", now[*axis]);
+                    let mut inner = now.to_vec();
+                    inner[*axis] = inner[*axis].min(*tile);
+                    let (ahead, behind) = body.split_at(cut.unwrap_or(0));
+                    self.describe_steps(ahead, indent + 1, &inner, text);
+                    if cut.is_some() {
+                        let _ = writeln!(text, "{pad}  -- one iteration behind:");
+                    }
+                    self.describe_steps(behind, indent + 1, &inner, text);
+                    Ok(())
+                }
+            };
+        }
+    }
 }
 
 /// Why a problem has no schedule on a machine.
@@ -52,7 +114,7 @@ pub struct Effort {
 
 impl Effort {
     /// For deciding which ops run together.
-    pub const QUICK: Effort = Effort { assignments: 8, refined: 1, sweep: 8, refine: 48 };
+    pub const QUICK: Effort = Effort { assignments: 8, refined: 1, sweep: 12, refine: 120 };
     /// For a group that is lowered.
     pub const THOROUGH: Effort = Effort { assignments: 24, refined: 2, sweep: 24, refine: 400 };
     /// Everything: for tests on small problems.
@@ -65,7 +127,7 @@ impl Effort {
 /// # Errors
 /// [`NoSchedule`], where nothing is legal or nothing fits.
 pub fn solve(problem: &Problem, machine: &Machine, effort: Effort) -> Result<Solution, NoSchedule> {
-    let found = assignments(problem, effort.assignments);
+    let found = assignments(problem, machine, effort.assignments);
     let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine)).collect();
     let mut nearest: Option<(u64, usize)> = None;
     for search in &mut searches {
@@ -146,13 +208,14 @@ impl<'a> Search<'a> {
     fn schedule(&self, loops: Vec<Loop>) -> Schedule {
         let p = &self.a.problem;
         let hold =
-            self.f.axes.iter().map(|&t| loops.iter().rposition(|l| t.has(l.axis)).map_or(0, |i| i + 1));
+            self.f.varies.iter().map(|&t| loops.iter().rposition(|l| t.has(l.axis)).map_or(0, |i| i + 1));
         Schedule {
             hold: hold.collect(),
             nests: vec![Nest { loops, items: (0..p.ops.len()).map(Item::Op).collect() }],
             part: self.a.part.clone(),
             stationary: self.a.stationary.clone(),
             ring: 2,
+            acc_ring: 2,
         }
     }
 
@@ -259,10 +322,21 @@ impl<'a> Search<'a> {
             return;
         }
         let mut base = self.schedule(loops);
-        let mut least = self.evaluate(&base);
-        if least.is_none() {
-            base.ring = 1;
-            least = self.evaluate(&base);
+        let cuts = if is_fine { 2 } else { 1 };
+        let mut least = self.evaluate(&base, cuts);
+        // Other rings: shorter ones where memory is short, longer ones where a load takes long beside its use.
+        let others: &[(u64, u64)] = match (least, is_fine) {
+            (Some(_), true) => &[(2, 1), (4, 2)],
+            (Some(_), false) => &[],
+            (None, true) => &[(2, 1), (1, 2), (1, 1)],
+            (None, false) => &[(2, 1), (1, 1)],
+        };
+        for &(ring, acc_ring) in others {
+            let other = Schedule { ring, acc_ring, ..base.clone() };
+            let rank = self.evaluate(&other, cuts);
+            if rank.is_some() && (least.is_none() || rank < least) {
+                (least, base) = (rank, other);
+            }
         }
         let Some(mut least) = least else { return };
         // Hold a tensor outside loops that it lacks: only there does holding it longer save a load.
@@ -271,13 +345,13 @@ impl<'a> Search<'a> {
                 continue;
             }
             let natural = base.hold[t];
-            let axes = self.f.axes[t];
+            let axes = self.f.varies[t];
             let levels: Vec<usize> =
                 (0..natural).filter(|&l| !axes.has(base.nests[0].loops[l].axis)).collect();
             for &level in levels.iter().take(if is_fine { usize::MAX } else { 1 }) {
                 let mut held = base.clone();
                 held.hold[t] = level;
-                if let Some(cost) = self.evaluate(&held)
+                if let Some(cost) = self.evaluate(&held, cuts)
                     && cost < least
                 {
                     least = cost;
@@ -289,7 +363,7 @@ impl<'a> Search<'a> {
     }
 
     /// Evaluates `schedule` and takes it if it is the best so far; its rank where it is legal and fits.
-    fn evaluate(&mut self, schedule: &Schedule) -> Option<Rank> {
+    fn evaluate(&mut self, schedule: &Schedule, cuts: usize) -> Option<Rank> {
         if self.budget == 0 {
             return None;
         }
@@ -299,6 +373,26 @@ impl<'a> Search<'a> {
         if !views_are_aligned(p, schedule, self.m.partitions, &steps) {
             return None;
         }
+        let plain = self.weigh(schedule, steps.clone());
+        let mut best = plain;
+        // Steps that run an iteration ahead pay where engines wait for one another.
+        for which in 0..cuts {
+            let mut ahead = steps.clone();
+            if !pipelined(p, self.m, &mut ahead, which) {
+                break;
+            }
+            let rank = self.weigh(schedule, ahead);
+            best = match (best, rank) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        best
+    }
+
+    /// Takes a plan if it is the best so far; its rank where it fits.
+    fn weigh(&mut self, schedule: &Schedule, steps: Vec<Step>) -> Option<Rank> {
+        let p = &self.a.problem;
         let (spm, acc) = cost::memory(p, &self.f, schedule, self.m, &steps);
         let over = spm.saturating_sub(self.m.spm_bytes).max(acc.saturating_sub(self.m.acc_bytes));
         if over > 0 {
@@ -357,6 +451,19 @@ fn permute(rest: &[Loop], chosen: &mut Vec<Loop>, emit: &mut impl FnMut(&[Loop])
     }
 }
 
+/// Cuts the innermost loops at their `which`-th place; false where none has one.
+fn pipelined(p: &Problem, m: &Machine, steps: &mut [Step], which: usize) -> bool {
+    let mut any = false;
+    for step in steps {
+        if let Step::Loop { body, cut, .. } = step {
+            any |= pipelined(p, m, body, which);
+            *cut = pipeline::cuts(p, m, body).get(which).copied();
+            any |= cut.is_some();
+        }
+    }
+    any
+}
+
 /// A view that moves along the partition axis of a longer buffer moves by whole chunks.
 fn views_are_aligned(p: &Problem, s: &Schedule, partitions: u64, steps: &[Step]) -> bool {
     let mut open: Vec<usize> = Vec::new();
@@ -366,7 +473,9 @@ fn views_are_aligned(p: &Problem, s: &Schedule, partitions: u64, steps: &[Step])
             match step {
                 Step::Alloc { tensor, .. } => open.push(*tensor),
                 Step::Loop { axis, tile, body, .. } => {
-                    let cut = |&t: &usize| s.part[t] == *axis && p.tensors[t].shape[*axis] > 1;
+                    let cut = |&t: &usize| {
+                        s.part[t] == *axis && p.tensors[t].shape[*axis] > 1 && !p.tensors[t].repeats(*axis)
+                    };
                     if tile % partitions != 0 && open.iter().any(cut) {
                         return false;
                     }
@@ -389,8 +498,7 @@ fn largest_tensor(p: &Problem, s: &Schedule, m: &Machine, steps: &[Step]) -> usi
         for step in steps {
             match step {
                 Step::Alloc { tensor, depth } => {
-                    let shape: Vec<u64> =
-                        p.tensors[*tensor].shape.iter().zip(now).map(|(&full, &now)| full.min(now)).collect();
+                    let shape = s.shape(p, *tensor, now);
                     let bytes = depth * m.partition_bytes(&shape, s.part[*tensor], p.tensors[*tensor].dtype);
                     *best = (*best).max((bytes, *tensor));
                 }

@@ -68,7 +68,7 @@ fn loops(steps: &[Step]) -> Vec<(usize, u64, bool)> {
     steps
         .iter()
         .flat_map(|s| match s {
-            Step::Loop { axis, tile, accumulates, body } => {
+            Step::Loop { axis, tile, accumulates, body, .. } => {
                 let mut all = vec![(*axis, *tile, *accumulates)];
                 all.extend(loops(body));
                 all
