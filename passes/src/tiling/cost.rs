@@ -49,6 +49,15 @@ pub fn cost(
     Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
 }
 
+/// How buffers of one loop body share bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Not at all, so that an iteration overlaps with the next.
+    Apart,
+    /// Where their lifetimes do not meet; then they wait for one another.
+    Tight,
+}
+
 /// Only the memory high water of a plan, in bytes of a partition: (SPM, ACC).
 pub fn memory(
     problem: &Problem,
@@ -56,9 +65,13 @@ pub fn memory(
     schedule: &Schedule,
     machine: &Machine,
     steps: &[Step],
+    sharing: Sharing,
 ) -> (u64, u64) {
-    Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }
-        .memory(steps, &[])
+    Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }.memory(
+        steps,
+        &[],
+        (sharing, 1, true),
+    )
 }
 
 impl Walk<'_> {
@@ -68,7 +81,12 @@ impl Walk<'_> {
 
     /// High water of one pass through `steps`: a buffer lives from its allocation to its last use, a whole iteration
     /// where that use is in a loop.
-    fn memory(&mut self, steps: &[Step], crossing: &[usize]) -> (u64, u64) {
+    fn memory(
+        &mut self,
+        steps: &[Step],
+        crossing: &[usize],
+        (sharing, copies, is_root): (Sharing, u64, bool),
+    ) -> (u64, u64) {
         let mut live: Vec<(usize, Space, u64)> = Vec::new();
         let (mut spm, mut acc) = (0, 0);
         for (index, step) in steps.iter().enumerate() {
@@ -82,16 +100,18 @@ impl Walk<'_> {
                         self.p.tensors[*tensor].dtype,
                     );
                     // What crosses a cut has one instance for either iteration under way.
-                    let depth = if crossing.contains(tensor) { &2 } else { depth };
+                    let depth = if crossing.contains(tensor) { 2 } else { depth.div_ceil(copies) * copies };
                     // A ring of several instances is held for the whole body: the next iteration's load is in flight.
-                    let last = if *depth > 1 { steps.len() } else { last };
+                    let is_held = depth > 1 || (sharing == Sharing::Apart && !is_root);
+                    let last = if is_held { steps.len() } else { last };
                     live.push((last, self.p.tensors[*tensor].space, bytes * depth));
                 }
                 Step::Loop { axis, tile, body, cut, .. } => {
                     let before = self.now[*axis];
                     self.now[*axis] = before.min(*tile);
                     let crossing = cut.map(|cut| pipeline::crossing(self.f, body, cut)).unwrap_or_default();
-                    inner = self.memory(body, &crossing);
+                    let copies = if cut.is_some() && sharing == Sharing::Apart { 2 } else { 1 };
+                    inner = self.memory(body, &crossing, (sharing, copies, false));
                     self.now[*axis] = before;
                 }
                 _ => {}

@@ -190,8 +190,8 @@ impl Machine {
             }
             _ => 1,
         };
-        let issues =
-            issues * (1 + u64::from(shape[part] > self.partitions && shape[part] % self.partitions > 0));
+        let issues = issues
+            * (1 + u64::from(shape[part] > self.partitions && !shape[part].is_multiple_of(self.partitions)));
         let mut load = Load { dram_bytes: runs * run * size, ..Load::default() };
         let chip_bytes = shape.iter().product::<u64>() * size * factor;
         let one = duration::transfer(&self.target, Transfer { runs, run_bytes: run * size, chip_bytes });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::cost::{self, Cost};
+use super::cost::{self, Cost, Sharing};
 use super::machine::Machine;
 use super::partition::{Assignment, assignments};
 use super::pipeline;
@@ -128,7 +128,20 @@ impl Effort {
 /// [`NoSchedule`], where nothing is legal or nothing fits.
 pub fn solve(problem: &Problem, machine: &Machine, effort: Effort) -> Result<Solution, NoSchedule> {
     let found = assignments(problem, machine, effort.assignments);
-    let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine)).collect();
+    // Iterations overlap only where the buffers of a body lie apart; where memory is too short for that, they do not.
+    match search(&found, machine, effort, Sharing::Apart) {
+        Ok(solution) => Ok(solution),
+        Err(_) => search(&found, machine, effort, Sharing::Tight),
+    }
+}
+
+fn search(
+    found: &[Assignment],
+    machine: &Machine,
+    effort: Effort,
+    sharing: Sharing,
+) -> Result<Solution, NoSchedule> {
+    let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine, sharing)).collect();
     let mut nearest: Option<(u64, usize)> = None;
     for search in &mut searches {
         search.sweep(effort.sweep);
@@ -177,10 +190,12 @@ struct Search<'a> {
     seen: BTreeSet<Vec<Loop>>,
     /// Plans that the refinement may still evaluate.
     budget: usize,
+    /// How the buffers of a loop body may share bytes.
+    sharing: Sharing,
 }
 
 impl<'a> Search<'a> {
-    fn new(a: &'a Assignment, m: &'a Machine) -> Self {
+    fn new(a: &'a Assignment, m: &'a Machine, sharing: Sharing) -> Self {
         let p = &a.problem;
         let f = Facts::new(p);
         let all = |sets: &[AxisSet]| sets.iter().fold(AxisSet::default(), |s, &t| s.or(t));
@@ -196,6 +211,7 @@ impl<'a> Search<'a> {
             common,
             seen: BTreeSet::new(),
             budget: usize::MAX,
+            sharing,
         };
         for axis in cuttable.iter().filter(|&axis| search.may_cut(axis)).collect::<Vec<_>>() {
             let on_partitions =
@@ -393,7 +409,7 @@ impl<'a> Search<'a> {
     /// Takes a plan if it is the best so far; its rank where it fits.
     fn weigh(&mut self, schedule: &Schedule, steps: Vec<Step>) -> Option<Rank> {
         let p = &self.a.problem;
-        let (spm, acc) = cost::memory(p, &self.f, schedule, self.m, &steps);
+        let (spm, acc) = cost::memory(p, &self.f, schedule, self.m, &steps, self.sharing);
         let over = spm.saturating_sub(self.m.spm_bytes).max(acc.saturating_sub(self.m.acc_bytes));
         if over > 0 {
             if self.nearest.is_none_or(|n| over < n.0) {
