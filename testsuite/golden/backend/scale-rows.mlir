@@ -52,7 +52,7 @@ tile.program @main {
 //   7: endl
 //   8: semw sem4, n=2
 //   9: halt
-// q6:
+// q4:
 //   0: sems sem5, n=2
 //   1: apset ap0, f32 @0x8400 [64,1,1,32] <32,0,0,1>
 //   3: loop count=4, @8, step=r2:8192
