@@ -2,6 +2,8 @@
 
 pub mod cost;
 pub mod machine;
+#[cfg(test)]
+mod oracle;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;
