@@ -4,6 +4,7 @@ pub mod egraph;
 pub mod group;
 pub mod kernel;
 pub mod merge;
+mod order;
 pub mod recipe;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -195,7 +195,8 @@ impl Draft {
     /// bytes only, accumulated in i32: others are multiplied and summed elementwise.
     pub fn contract(&mut self, a: Val, b: Val, dims: ContractDims, dtype: DType) -> Result<Val> {
         let is_byte = |d: &Draft, v: Val| matches!(d.dtype(v), DType::I8 | DType::U8);
-        if !is_float(dtype) && !(dtype == DType::I32 && is_byte(self, a) && is_byte(self, b)) {
+        let is_bytes = dtype == DType::I32 && is_byte(self, a) && is_byte(self, b);
+        if !is_float(dtype) && !is_bytes {
             return self.sum_of_products(a, b, &dims, dtype);
         }
         let acc = match dtype {

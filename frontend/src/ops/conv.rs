@@ -97,9 +97,9 @@ pub fn transposed(c: &mut Call) -> Result<Vec<Val>> {
     // The data with strides − 1 zeros between neighbours.
     let d = &mut *c.draft;
     let mut spread = x;
-    for dim in 0..rank {
-        if strides[dim] > 1 {
-            spread = spread_out(d, spread, 2 + dim, strides[dim])?;
+    for (dim, &stride) in strides.iter().enumerate().take(rank) {
+        if stride > 1 {
+            spread = spread_out(d, spread, 2 + dim, stride)?;
         }
     }
     // Padding so that each window holds one result; what is cropped may be more than that.

@@ -13,7 +13,7 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
     let from = c.draft.shape(x).to_vec();
     let asked = match (c.known_ints(1, "the shape"), c.declared(0)) {
         (Err(_), Some(shape)) if shape.iter().product::<usize>() == c.draft.ty(x).elements() => {
-            return Ok(vec![c.draft.reshape(x, &shape.to_vec())?]);
+            return Ok(vec![c.draft.reshape(x, shape)?]);
         }
         (asked, _) => asked?,
     };

@@ -12,7 +12,7 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
         Some(axes) => Some(axes.to_vec()),
         None => match (c.optional_ints(1, "the axes"), c.declared(0)) {
             (Err(_), Some(out)) if out.iter().product::<usize>() == shape.iter().product() => {
-                return Ok(vec![c.draft.reshape(x, &out.to_vec())?]);
+                return Ok(vec![c.draft.reshape(x, out)?]);
             }
             (axes, _) => axes?,
         },

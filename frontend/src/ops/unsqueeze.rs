@@ -11,7 +11,7 @@ pub fn import(c: &mut Call) -> Result<Vec<Val>> {
         Some(axes) => axes.to_vec(),
         None => match (c.known_ints(1, "the axes"), c.declared(0)) {
             (Err(_), Some(out)) if out.iter().product::<usize>() == c.draft.ty(x).elements() => {
-                return Ok(vec![c.draft.reshape(x, &out.to_vec())?]);
+                return Ok(vec![c.draft.reshape(x, out)?]);
             }
             (axes, _) => axes?,
         },
