@@ -82,7 +82,11 @@ fn attention_stays_on_chip_and_falls_apart_in_a_small_scratchpad() {
     let shapes: &[&[usize]] = &[&[2, 70, 16], &[2, 300, 16], &[2, 300, 16]];
     let (whole, m) = agree(shapes, attention, &target("core", "24M"));
     assert_eq!((whole.groups.len(), temps(&m)), (1, 0));
-    assert_eq!(whole.groups[0].planned_bytes, whole.groups[0].compulsory_bytes);
+    assert_eq!(
+        whole.groups[0].planned_bytes, whole.groups[0].compulsory_bytes,
+        "{}",
+        whole.groups[0].schedule
+    );
     let (parts, m) = agree(shapes, attention, &target("core", "64K"));
     assert!(parts.groups.len() > 1 && temps(&m) > 0, "{} groups", parts.groups.len());
 }

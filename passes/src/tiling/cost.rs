@@ -20,6 +20,13 @@ pub struct Cost {
     pub steps: u64,
 }
 
+impl Cost {
+    /// What the search minimises: time, and a little traffic, which costs energy and others' time on a shared memory.
+    pub fn price(&self) -> u64 {
+        self.ticks + self.load.busy[Engine::Dram as usize] / 4
+    }
+}
+
 struct Walk<'a> {
     p: &'a Problem,
     f: &'a Facts,
@@ -44,8 +51,7 @@ pub fn cost(
     let load = walk.time(steps);
     let steady = load.busy.iter().copied().max().unwrap_or(0);
     let pipeline = pipeline::ticks(problem, facts, schedule, machine, steps);
-    // A tie-break towards less traffic: it costs energy, and other programs' time on a shared memory.
-    let ticks = steady.max(pipeline) + load.busy[Engine::Dram as usize] / 16;
+    let ticks = steady.max(pipeline);
     Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
 }
 

@@ -174,6 +174,19 @@ impl Machine {
                 factor = self.target.dma_transpose_factor;
             }
         }
+        // The last chunk of partitions may be short.
+        let elements: u64 = shape
+            .iter()
+            .enumerate()
+            .filter(|(axis, _)| stride(*axis) != 0)
+            .map(|(_, &extent)| extent)
+            .product();
+        if runs > 1 && runs * run > elements {
+            runs =
+                (u128::from(runs) * u128::from(elements)).div_ceil(u128::from(runs) * u128::from(run)) as u64;
+        } else if runs == 1 {
+            run = elements;
+        }
         // Dims that follow one another without a gap are one; beyond three, each step is a transfer.
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(free.len());
         for &(stride, extent) in &free {
@@ -192,7 +205,7 @@ impl Machine {
         };
         let issues = issues
             * (1 + u64::from(shape[part] > self.partitions && !shape[part].is_multiple_of(self.partitions)));
-        let mut load = Load { dram_bytes: runs * run * size, ..Load::default() };
+        let mut load = Load { dram_bytes: elements * size, ..Load::default() };
         let chip_bytes = shape.iter().product::<u64>() * size * factor;
         let one = duration::transfer(&self.target, Transfer { runs, run_bytes: run * size, chip_bytes });
         let issue = one.issue * (issues - 1);

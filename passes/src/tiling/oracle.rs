@@ -100,7 +100,7 @@ fn two_products(m: u64, k: u64, j: u64, n: u64) -> Problem {
     Problem { extents: e, tensors, ops }
 }
 
-/// Least ticks over every schedule of one nest, and how many fit.
+/// Least price over every schedule of one nest, and how many fit.
 fn least(
     problem: &Problem,
     machine: &Machine,
@@ -137,8 +137,8 @@ fn least(
                         continue;
                     }
                     count += 1;
-                    let ticks = cost::cost(p, &facts, &schedule, machine, &steps, memory).ticks;
-                    best = Some(best.map_or(ticks, |b: u64| b.min(ticks)));
+                    let price = cost::cost(p, &facts, &schedule, machine, &steps, memory).price();
+                    best = Some(best.map_or(price, |b: u64| b.min(price)));
                 }
             }
         }
@@ -219,7 +219,7 @@ fn check(name: &str, problem: &Problem, spm_bytes: u64, tiles: &dyn Fn(u64) -> V
     let apart = least(problem, &machine, tiles, Sharing::Apart);
     let (best, count) =
         if apart.0.is_some() { apart } else { least(problem, &machine, tiles, Sharing::Tight) };
-    let ticks = |effort| solve(problem, &machine, effort).ok().map(|s| s.cost.ticks);
+    let ticks = |effort| solve(problem, &machine, effort).ok().map(|s| s.cost.price());
     let (exhaustive, thorough) = (ticks(Effort::EXHAUSTIVE), ticks(Effort::THOROUGH));
     assert_eq!(count > 0, best.is_some());
     match (best, exhaustive, thorough) {

@@ -122,11 +122,28 @@ impl Effort {
         Effort { assignments: 1000, refined: 1000, sweep: 1_000_000, refine: 1_000_000 };
 }
 
+impl Effort {
+    /// More of it where a plan is short and so soon priced; what only decides on a merge stays quick.
+    fn for_ops(self, ops: usize) -> Self {
+        if self.assignments < Effort::THOROUGH.assignments {
+            return self;
+        }
+        let times = (24 / ops.max(1)).clamp(1, 8);
+        Effort {
+            refined: self.refined.saturating_mul(times),
+            sweep: self.sweep.saturating_mul(times),
+            refine: self.refine.saturating_mul(times),
+            ..self
+        }
+    }
+}
+
 /// The schedule of least time for `problem`.
 ///
 /// # Errors
 /// [`NoSchedule`], where nothing is legal or nothing fits.
 pub fn solve(problem: &Problem, machine: &Machine, effort: Effort) -> Result<Solution, NoSchedule> {
+    let effort = effort.for_ops(problem.ops.len());
     let found = assignments(problem, machine, effort.assignments);
     // Iterations overlap only where the buffers of a body lie apart; where memory is too short for that, they do not.
     match search(&found, machine, effort, Sharing::Apart) {
@@ -173,7 +190,7 @@ fn search(
 type Rank = (u64, u64, u64, u64);
 
 fn rank(cost: &Cost) -> Rank {
-    (cost.ticks, cost.load.dram_bytes, cost.steps, cost.spm_bytes)
+    (cost.price(), cost.load.dram_bytes, cost.steps, cost.spm_bytes)
 }
 
 struct Search<'a> {
