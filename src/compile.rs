@@ -215,6 +215,7 @@ impl Stats {
         all.spm_peak_bytes = all.spm_peak_bytes.max(one.spm_peak_bytes);
         all.acc_peak_bytes = all.acc_peak_bytes.max(one.acc_peak_bytes);
         all.packings.extend(one.packings);
+        all.group_words.extend(one.group_words);
         all.dram_bytes = all.dram_bytes.max(one.dram_bytes);
         all.temp_bytes += one.temp_bytes;
     }

@@ -47,9 +47,12 @@ pub struct EmitReport {
     pub temp_bytes: u64,
     /// DMA queues used; fewer than the target's if semaphores ran short.
     pub queues: u32,
-    /// First word and one past the last of each group's part of each stream, in the order of the program's groups.
-    pub group_words: BTreeMap<kiln_machine::isa::Engine, Vec<(u32, u32)>>,
+    /// Where the groups stand in the text, an entry for each tile program emitted.
+    pub group_words: Vec<GroupWords>,
 }
+
+/// First word and one past the last of each group's part of each stream, in the order of the program's groups.
+pub type GroupWords = BTreeMap<kiln_machine::isa::Engine, Vec<(u32, u32)>>;
 
 /// Emits the module's tile program for a target.
 ///
@@ -82,16 +85,14 @@ pub fn emit_with_report(
         (all / 8, 1),
         (1, 1),
     ]
-    .into_iter();
-    attempts.by_ref().next();
-    let mut queues = (all, 4);
+    .into_iter()
+    .filter(|(queues, _)| *queues > 0);
+    let mut queues = attempts.next().unwrap_or((1, 1));
     loop {
         match scheduled(&source, target, queues, layout) {
             Err(BackendError::Semaphores { needed, available }) => {
                 tracing::debug!(?queues, needed, available, "too many semaphores");
-                queues = attempts
-                    .find(|(queues, _)| *queues > 0)
-                    .ok_or(BackendError::Semaphores { needed, available })?;
+                queues = attempts.next().ok_or(BackendError::Semaphores { needed, available })?;
             }
             Err(e) => return Err(e),
             Ok(done) => {
@@ -162,11 +163,9 @@ fn report(done: &Scheduled, queues: u32) -> EmitReport {
         dram_bytes: done.dram.bytes,
         temp_bytes: done.dram.temp_bytes,
         queues,
-        group_words: done
-            .streams
-            .iter()
-            .filter_map(|(e, s)| Some((stream::unit(*e)?, s.groups.clone())))
-            .collect(),
+        group_words: vec![
+            done.streams.iter().filter_map(|(e, s)| Some((stream::unit(*e)?, s.groups.clone()))).collect(),
+        ],
     }
 }
 

@@ -23,5 +23,5 @@ pub mod stream;
 pub mod sync;
 
 pub use dram::{ALIGN_BYTES, Layout};
-pub use emit::{EmitReport, FoldEvaluator, emit, emit_with_report};
+pub use emit::{EmitReport, FoldEvaluator, GroupWords, emit, emit_with_report};
 pub use error::BackendError;

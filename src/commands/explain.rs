@@ -5,6 +5,7 @@ use crate::{
     compile::{Compiled, compile},
     error::{Error, exit},
 };
+use kiln_backend::GroupWords;
 use kiln_machine::{
     isa::{Engine, Inst},
     program::Segment,
@@ -63,14 +64,23 @@ struct Span {
     busy: BTreeMap<Engine, u64>,
 }
 
+/// The group that an instruction belongs to, counted over all device segments.
+fn group_of(compiled: &Compiled, event: &TraceEvent) -> Option<usize> {
+    let is_device = |s: &&Segment| matches!(s, Segment::Device(_));
+    let number = compiled.program.segments.iter().take(event.segment as usize).filter(is_device).count();
+    let all = &compiled.stats.emitted.group_words;
+    let groups = |words: &GroupWords| words.values().map(Vec::len).max().unwrap_or(0);
+    let before: usize = all.iter().take(number).map(groups).sum();
+    let ranges = all.get(number)?.get(&event.engine)?;
+    let group = ranges.partition_point(|&(_, end)| end <= event.pc);
+    (group < ranges.len()).then_some(before + group)
+}
+
 fn spans(compiled: &Compiled, trace: &[TraceEvent]) -> Vec<Span> {
-    let words = &compiled.stats.emitted.group_words;
     let mut spans = vec![Span::default(); compiled.stats.lowered.groups.len()];
     let mut until: BTreeMap<Engine, u64> = BTreeMap::new();
     for event in trace {
-        let Some(ranges) = words.get(&event.engine) else { continue };
-        let group = ranges.partition_point(|&(_, end)| end <= event.pc);
-        if let Some(span) = spans.get_mut(group) {
+        if let Some(span) = group_of(compiled, event).and_then(|group| spans.get_mut(group)) {
             let until = until.entry(event.engine).or_default();
             let start = event.start.max(*until);
             *until = event.end.max(*until);
@@ -83,18 +93,14 @@ fn spans(compiled: &Compiled, trace: &[TraceEvent]) -> Vec<Span> {
 
 /// The first instructions of a group in order of their start.
 fn events(compiled: &Compiled, group: usize, trace: &[TraceEvent], most: usize, text: &mut String) {
-    let words = &compiled.stats.emitted.group_words;
-    let in_group = |event: &&TraceEvent| {
-        let range = words.get(&event.engine).and_then(|ranges| ranges.get(group));
-        range.is_some_and(|&(first, end)| (first..end).contains(&event.pc))
-    };
+    let in_group = |event: &&TraceEvent| group_of(compiled, event) == Some(group);
     let mut events: Vec<&TraceEvent> = trace.iter().filter(in_group).collect();
     events.sort_by_key(|e| (e.start, e.engine));
     for event in events.into_iter().take(most) {
-        let stream = compiled.program.segments.iter().find_map(|segment| match segment {
-            Segment::Device(device) => device.streams.get(&event.engine),
-            Segment::Host(_) => None,
-        });
+        let stream = match compiled.program.segments.get(event.segment as usize) {
+            Some(Segment::Device(device)) => device.streams.get(&event.engine),
+            _ => None,
+        };
         let inst = stream.and_then(|s| Inst::decode(&s.words[event.pc as usize..]).ok());
         let inst = inst.map_or_else(String::new, |(inst, _)| inst.to_string());
         let cycles = |ticks: u64| ticks / compiled.target.mxu_clock_div.max(1);
