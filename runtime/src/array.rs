@@ -24,6 +24,8 @@ pub(crate) enum Cell {
 /// The stationary operand, one number in each element of the array.
 pub(crate) struct Grid {
     side: usize,
+    /// Results that a bank of the accumulators holds in a partition.
+    bank: usize,
     /// Loads in their order, none of which lies wholly under a later one.
     panels: Vec<Panel>,
     /// What was loaded before all panels.
@@ -82,10 +84,11 @@ pub(crate) struct Mma<'a> {
 }
 
 impl Grid {
-    /// An array of `side` rows and columns with nothing loaded.
-    pub(crate) fn new(side: usize) -> Self {
+    /// An array of `side` rows and columns with nothing loaded, and accumulator banks of `bank` results.
+    pub(crate) fn new(side: usize, bank: usize) -> Self {
         Self {
             side,
+            bank,
             cells: vec![Cell::Empty; side * side],
             floats: vec![0.0; side * side],
             integers: vec![0; side * side],
@@ -178,6 +181,10 @@ impl Grid {
         }
         let moving = chip.place(mma.moving, mma.moving_reg, mma.k, mma.n)?;
         let acc = chip.place(mma.acc, mma.acc_reg, mma.m, mma.n)?;
+        if acc.elements() > self.bank {
+            let (what, needed) = ("results in a bank of the accumulators", acc.elements());
+            return Err(TrapKind::Array { what, needed, limit: self.bank });
+        }
         let kind = operand_kind(mma.moving)?;
         let panel = self.panel_of(&window);
         self.check_loaded(panel, &window, kind)?;

@@ -2,7 +2,7 @@
 
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{
-    AccessPattern, Add, AluOp, Class, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View, Word,
+    AccessPattern, Add, AluOp, Ap, Class, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View, Word,
 };
 use kiln_machine::program::OriginRange;
 use kiln_machine::target::Target;
@@ -53,7 +53,7 @@ pub(crate) enum Unit {
     /// Nothing: control.
     None,
     /// A product: array rows and the accumulators, whose register is added to the bytes.
-    Product { rows: (u64, u64), dst: View, parts: (u64, u64), bytes: (i64, i64) },
+    Product { rows: (u64, u64), dst: View, parts: (u64, u64), bytes: (i64, i64), n: [u32; 3] },
     /// A stationary load: array rows.
     Load { rows: (u64, u64) },
     /// A transfer on a queue.
@@ -132,7 +132,7 @@ impl Code {
 
     fn push(&mut self, pc: u32, inst: Inst, target: &Target) {
         let none = [AccessPattern::default(); 16];
-        let dynamic = pattern_of(&inst).map(|_| self.dynamic as u32);
+        let dynamic = patterns_of(&inst).map(|_| self.dynamic as u32);
         self.dynamic += usize::from(dynamic.is_some());
         let is_loop = matches!(inst, Inst::Loop { .. });
         self.loops += usize::from(is_loop);
@@ -176,14 +176,15 @@ impl Code {
     }
 }
 
-/// The access-pattern register that the cost of an instruction depends on.
-pub(crate) fn pattern_of(inst: &Inst) -> Option<usize> {
+/// The access-pattern registers that the cost of an instruction depends on, the one of its extents first.
+pub(crate) fn patterns_of(inst: &Inst) -> Option<[Option<Ap>; 3]> {
     match inst {
+        Inst::Dlq { ap, sap, zap, .. } => Some([Some(*ap), Some(*sap), *zap]),
         Inst::Dld { ap, .. }
         | Inst::Dtr { ap, .. }
         | Inst::Dst { ap, .. }
         | Inst::Dga { ap, .. }
-        | Inst::Dsc { ap, .. } => Some(usize::from(ap.0 & 15)),
+        | Inst::Dsc { ap, .. } => Some([Some(*ap), None, None]),
         _ => None,
     }
 }
@@ -238,6 +239,7 @@ fn unit_of(inst: &Inst, engine: Engine) -> Unit {
         dst: *dst,
         parts: (dst.part.into(), u64::from(dst.part) + u64::from(parts)),
         bytes: dst.byte_range(n, 0),
+        n,
     };
     match inst {
         Inst::Mma { acc, mov, k, m, n0, n1, n2, .. } | Inst::Mmax { acc, mov, k, m, n0, n1, n2, .. } => {

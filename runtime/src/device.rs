@@ -57,9 +57,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) jump: bool,
 }
 
-/// What a transfer cost when it was last taken, and the pattern it had.
+/// What a transfer cost when it was last taken, and the patterns it had.
 struct Memo {
-    pattern: AccessPattern,
+    patterns: [AccessPattern; 3],
     cost: Cost,
     sums: Sums,
     touches: Vec<Touch>,
@@ -315,15 +315,17 @@ impl<'a> Device<'a> {
     /// The cost of an instruction whose access pattern decides it.
     fn memo(&mut self, index: usize, dynamic: usize, step: &Step) -> &Memo {
         let patterns = &self.streams[index].patterns;
-        let pattern = code::pattern_of(&step.inst).map_or_else(AccessPattern::default, |ap| patterns[ap]);
+        let used = code::patterns_of(&step.inst).unwrap_or_default();
+        let used =
+            used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| patterns[usize::from(ap.0 & 15)]));
         let memo = &mut self.memos[index][dynamic];
-        if memo.as_ref().is_none_or(|memo| memo.pattern != pattern) {
+        if memo.as_ref().is_none_or(|memo| memo.patterns != used) {
             let engine = self.codes[index].engine;
             let cost = duration::duration(&step.inst, engine, self.settings.target, patterns);
             let depends = |extent: &Extent| !matches!(extent, Extent::Shape(_));
             let sums = Sums::of(&cost, code::chip_bytes(&step.inst, patterns, depends));
             let touches = code::touches(&step.inst, patterns, depends);
-            *memo = Some(Memo { pattern, cost, sums, touches });
+            *memo = Some(Memo { patterns: used, cost, sums, touches });
         }
         match memo {
             Some(memo) => memo,
@@ -350,7 +352,7 @@ impl<'a> Device<'a> {
         let start = match (&step.unit, &step.inst) {
             (Unit::Product { .. }, _) => {
                 let (rows, region) = self.product(index, step);
-                self.mxu.product_start(now, rows.0, rows.1, &region)
+                self.mxu.product_start(now, rows, &region, step.cost.busy)
             }
             (Unit::Load { .. }, _) => self.mxu.load_start(now),
             (_, Inst::Semw { sem, n }) => {
@@ -390,11 +392,11 @@ impl<'a> Device<'a> {
 
     /// Array rows and accumulator region of a product; nothing of another instruction.
     fn product(&self, index: usize, step: &Step) -> ((u64, u64), Region) {
-        let Unit::Product { rows, dst, parts, bytes } = step.unit else {
-            return ((0, 1), Region { parts: (0, 0), bytes: (0, 0), walk: [0; 3] });
+        let Unit::Product { rows, dst, parts, bytes, n } = step.unit else {
+            return ((0, 1), Region { parts: (0, 0), bytes: (0, 0), walk: ([0; 3], [0; 3]) });
         };
         let reg = self.streams[index].added(dst.reg);
-        (rows, Region { parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: dst.strides })
+        (rows, Region { parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: (dst.strides, n) })
     }
 
     /// The instruction issues now: its unit is busy, its completion and the stream's next turn are set.

@@ -32,7 +32,7 @@ impl Memories {
                 Team::new(threads),
             ),
             dram,
-            grid: Grid::new(target.partitions as usize),
+            grid: Grid::new(target.partitions as usize, target.acc_bank_entries() as usize),
             tables: activation::Tables::default(),
         }
     }
@@ -74,6 +74,11 @@ impl Memories {
             }
             Inst::Dst { ap, reg, src } => {
                 transfer::store(chip, dram, pattern(stream, *ap, *reg), side(src, stream))
+            }
+            Inst::Dlq { dst, ap, reg, sap, sreg, zap, zreg } => {
+                let [values, scales] = [(*ap, *reg), (*sap, *sreg)].map(|(ap, reg)| pattern(stream, ap, reg));
+                let zeros = zap.map(|zap| pattern(stream, zap, *zreg));
+                transfer::load_quantised(chip, dram, side(dst, stream), values, scales, zeros)
             }
             Inst::Dmv { dst, src, shape } => {
                 transfer::copy(chip, side(dst, stream), side(src, stream), *shape)

@@ -5,8 +5,9 @@
 //!
 //! 1. Products on one row band follow one another; on different bands they overlap.
 //! 2. A load waits for the load port. A product waits for the loads of its bands.
-//! 3. A product on the accumulator region of an earlier one may start when that one's first result has drained,
-//!    since its columns follow in the same order; on a region that overlaps otherwise, when all have drained.
+//! 3. A product on the accumulator region of an earlier one may start when what entered the array with that one has
+//!    left it, since its columns follow in the same order; if it is faster (another type, on another band), late enough
+//!    that its last column does not overtake either. On a region that overlaps otherwise, when all have drained.
 
 /// A rectangle of accumulator bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub(crate) struct Region {
     pub(crate) parts: (u64, u64),
     /// First byte and one past the last, in each partition.
     pub(crate) bytes: (i64, i64),
-    /// Tells apart different walks over one rectangle.
-    pub(crate) walk: [i32; 3],
+    /// Tells apart different walks over one rectangle: strides and extents.
+    pub(crate) walk: ([i32; 3], [u32; 3]),
 }
 
 impl Region {
@@ -32,7 +33,7 @@ impl Region {
 #[derive(Clone, Copy, Debug)]
 struct Draining {
     region: Region,
-    /// The first result is there.
+    /// What entered the array with it has left it.
     first: u64,
     /// All are.
     all: u64,
@@ -72,14 +73,22 @@ impl MxuTiming {
         &mut self.bands[first..=end.clamp(first, last)]
     }
 
-    /// The first tick from `now` in which a product may start.
-    pub(crate) fn product_start(&mut self, now: u64, row: u64, rows: u64, region: &Region) -> u64 {
+    /// The first tick from `now` in which a product of `busy` ticks may start.
+    pub(crate) fn product_start(
+        &mut self,
+        now: u64,
+        (row, rows): (u64, u64),
+        region: &Region,
+        busy: u64,
+    ) -> u64 {
         let bands = self.bands_of(row, rows).iter().map(|band| band.free.max(band.loaded)).max();
-        let chain = self
-            .draining
-            .iter()
-            .filter(|earlier| earlier.region.overlaps(region))
-            .map(|earlier| if earlier.region == *region { earlier.first } else { earlier.all });
+        let chain =
+            self.draining.iter().filter(|earlier| earlier.region.overlaps(region)).map(
+                |earlier| match earlier.region == *region {
+                    true => earlier.first.max(earlier.all.saturating_sub(busy)),
+                    false => earlier.all,
+                },
+            );
         chain.chain(bands).fold(now, u64::max)
     }
 

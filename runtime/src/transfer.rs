@@ -104,6 +104,43 @@ pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<
     }
 }
 
+/// Load `dst` from DRAM as `(value − zero) · scale` in f32.
+pub(crate) fn load_quantised(
+    chip: &mut OnChip,
+    dram: &Dram,
+    dst: Side<'_>,
+    values: Pattern<'_>,
+    scales: Pattern<'_>,
+    zeros: Option<Pattern<'_>>,
+) -> Result<(), TrapKind> {
+    for other in [Some(&scales), zeros.as_ref()].into_iter().flatten() {
+        if other.pattern.size != values.pattern.size {
+            let (a, b) = (values.pattern.size, other.pattern.size);
+            return Err(TrapKind::Extents(format!("elements {a:?} and their scales or zero points {b:?}")));
+        }
+    }
+    let Some((parts, n)) = values.shape() else { return Ok(()) };
+    let to = dst.place(chip, parts, n)?;
+    let place = |of: Pattern<'_>| DramPlace::new(of.pattern, of.reg, dram);
+    let (values, scales, zeros) = (place(values)?, place(scales)?, zeros.map(place).transpose()?);
+    let elements = to.elements() * parts as usize;
+    let read = |from: &DramPlace| -> Result<Vec<f32>, TrapKind> {
+        let dt = from.dense_dt();
+        let mut bytes = vec![0; elements * dense_size(dt)];
+        from.read(dram, &mut Cursor::default(), &mut bytes).map_err(unwritten)?;
+        Ok(numbers(&bytes, dt))
+    };
+    let mut decoded = read(&values)?;
+    if let Some(zeros) = &zeros {
+        decoded.iter_mut().zip(read(zeros)?).for_each(|(x, zero)| *x -= zero);
+    }
+    decoded.iter_mut().zip(read(&scales)?).for_each(|(x, scale)| *x *= scale);
+    for (lane, row) in chip.lanes[to.part..].iter_mut().zip(decoded.chunks(to.elements())) {
+        lane.store(&to, 0, row);
+    }
+    Ok(())
+}
+
 /// Store `src` to DRAM.
 pub(crate) fn store(chip: &OnChip, dram: &mut Dram, to: Pattern<'_>, src: Side<'_>) -> Result<(), TrapKind> {
     let Some((parts, n)) = to.shape() else { return Ok(()) };

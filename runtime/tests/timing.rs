@@ -6,6 +6,7 @@
 //! DRAM, and moves 17 bytes a tick from DRAM and 68 on chip; the DRAM gives 68 in all.
 
 mod bench;
+mod systolic;
 
 use bench::{run_on, target};
 use kiln_machine::isa::Engine;

@@ -127,6 +127,43 @@ done: endl
         assert_eq!(disassemble(&assemble(&text, None).unwrap(), BlobText::Whole), text);
     }
 
+    /// Every hand-written program of the goldens: text, program file, text again.
+    #[test]
+    fn goldens_survive_the_program_file() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testsuite/golden/asm");
+        let folder = tempfile::tempdir().unwrap();
+        let mut programs = 0;
+        for folder_of_texts in [root.clone(), root.join("instructions")] {
+            for entry in std::fs::read_dir(folder_of_texts).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_none_or(|extension| extension != "s") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.split("; EXPECT").next().unwrap();
+                // A golden of several files holds them behind lines `;--- name`.
+                for piece in text.split("\n;---").filter(|piece| piece.contains(".engine")) {
+                    let piece = piece.trim_start_matches(|c| c != '\n');
+                    let Ok(program) = assemble(piece, None) else {
+                        panic!("{}: {}", path.display(), assemble(piece, None).unwrap_err())
+                    };
+                    let file = folder.path().join("program.kiln");
+                    // A golden of what is wrong may be no program that a file holds.
+                    let read = match program.write(&file) {
+                        Ok(()) => Program::read(&file).unwrap(),
+                        Err(ProgramError::Invalid { .. }) => continue,
+                        Err(error) => panic!("{}: {error}", path.display()),
+                    };
+                    assert_eq!(read, program, "{}", path.display());
+                    let text = disassemble(&read, BlobText::Whole);
+                    assert_eq!(assemble(&text, None).unwrap(), program, "{}", path.display());
+                    programs += 1;
+                }
+            }
+        }
+        assert!(programs > 100, "{programs}");
+    }
+
     #[test]
     fn every_instruction_in_its_stream() {
         let mut rng = Rng::new(4);

@@ -74,7 +74,7 @@ pub fn semaphore_latency(target: &Target) -> Ticks {
 /// a stationary load behind it runs beside it. Types that the array does not take count as f32.
 pub fn mma(target: &Target, n: u64, dt: Dt) -> Cost {
     let rate = target.mxu_rate(dt).unwrap_or(target.mxu_f32_macs_per_4_cycles);
-    let columns = (4 * n).div_ceil(rate).max(target.control_cycles);
+    let columns = (4 * n).div_ceil(rate).max(1);
     let busy = columns * target.mxu_clock_div;
     let drain = (target.mxu_startup_cycles + 2 * target.partitions) * target.mxu_clock_div;
     let issue = target.control_cycles * target.mxu_clock_div;
@@ -137,11 +137,15 @@ pub fn burst_bytes(target: &Target, runs: u64, run_bytes: u64) -> u64 {
 /// One transfer on a queue: issue, then the slower of the queue's DRAM side and its on-chip side. `latency` includes
 /// the time to the first byte when DRAM takes part. The direction is left to the caller: bytes count as read.
 pub fn transfer(target: &Target, t: Transfer) -> Cost {
-    let dram = burst_bytes(target, t.runs, t.run_bytes);
+    moving(target, burst_bytes(target, t.runs, t.run_bytes), t.chip_bytes)
+}
+
+/// The same of `dram` bytes in whole bursts.
+fn moving(target: &Target, dram: u64, chip_bytes: u64) -> Cost {
     let issue = target.dma_issue_cycles * target.dma_clock_div;
     let moving = ticks_at(target, dram, target.dma_queue_bytes_per_second).max(ticks_at(
         target,
-        t.chip_bytes,
+        chip_bytes,
         target.dma_spm_bytes_per_second,
     ));
     let first = if dram > 0 { ticks_of_ns(target, target.dma_latency_ns) } else { 0 };
@@ -244,6 +248,17 @@ fn indexed_transfer(pattern: &AccessPattern, parts: u64, n0: u64, chip: Dt) -> T
     }
 }
 
+/// A decoding load: the bytes of each of its patterns.
+fn decoding(target: &Target, patterns: &[&AccessPattern], chip: Dt) -> Cost {
+    let transfers = patterns.iter().map(|pattern| pattern_transfer(pattern, Walk::Rows, chip, target));
+    let (mut dram, mut chip_bytes) = (0u64, 0);
+    for t in transfers {
+        dram = dram.saturating_add(burst_bytes(target, t.runs, t.run_bytes));
+        chip_bytes = chip_bytes.max(t.chip_bytes);
+    }
+    moving(target, dram, chip_bytes)
+}
+
 fn on_chip(shape: &Shape, dt: Dt) -> Transfer {
     Transfer { runs: 0, run_bytes: 0, chip_bytes: dt.bytes_of(shape.elements()) }
 }
@@ -301,6 +316,10 @@ pub fn duration(inst: &Inst, engine: Engine, target: &Target, patterns: &[Access
         }
         Inst::Dsc { src, ap, parts, n0, .. } => {
             write(transfer(target, indexed_transfer(pattern(*ap), parts.0.into(), n0.0.into(), src.dt)))
+        }
+        Inst::Dlq { dst, ap, sap, zap, .. } => {
+            let read: Vec<_> = [Some(*ap), Some(*sap), *zap].into_iter().flatten().map(pattern).collect();
+            decoding(target, &read, dst.dt)
         }
         Inst::Dmv { dst, shape, .. } | Inst::Dfill { dst, shape, .. } => {
             transfer(target, on_chip(shape, dst.dt))

@@ -6,6 +6,8 @@ use kiln_machine::numerics::{
 };
 use kiln_machine::random::Rng;
 
+mod dma;
+
 use super::Memories;
 use crate::dram::Dram;
 use crate::stream::Stream;
@@ -169,6 +171,75 @@ fn define(plain: &mut Plain, inst: &Inst) {
                 plain.set(&dst, p, i, from_f32(dst.dt, CvtMode::Cast, y));
             }
         }
+        Inst::Actr { func, dst, src, scale, bias, shape } => {
+            for (p, i) in positions(shape) {
+                let x = to_f32(src.dt, plain.get(&src, p, i)) * to_f32(scale.dt, plain.get(&scale, p, i));
+                let bias = bias.map(|bias| to_f32(bias.dt, plain.get(&bias, p, i)));
+                let y = act(func, bias.map_or(x, |bias| x + bias));
+                plain.set(&dst, p, i, from_f32(dst.dt, CvtMode::Cast, y));
+            }
+        }
+        Inst::Vscan { op, dst, src, carry, shape, exclusive, reverse } => {
+            let last = shape.n[2] as usize;
+            for (p, [i0, i1, _]) in positions(shape.without(Dims(4))) {
+                let start = carry.map(|carry| (carry.dt, plain.get(&carry, p, [i0, i1, 0])));
+                let row: Vec<u32> = (0..last).map(|i2| plain.get(&src, p, [i0, i1, i2])).collect();
+                let places: Vec<usize> =
+                    if reverse { (0..last).rev().collect() } else { (0..last).collect() };
+                let mut float = start.map_or(numerics::start_f32(op), |(dt, bits)| to_f32(dt, bits));
+                let mut integer = start.map_or(numerics::start_i32(op), |(dt, bits)| to_i32(dt, bits));
+                for at in places {
+                    let before = (float, integer);
+                    float = numerics::red_f32(op, float, to_f32(src.dt, row[at]));
+                    integer = numerics::red_i32(op, integer, to_i32(src.dt, row[at]));
+                    let (float, integer) = if exclusive { before } else { (float, integer) };
+                    let value =
+                        if src.dt.is_integer() { Value::Integer(integer) } else { Value::Float(float) };
+                    plain.set(&dst, p, [i0, i1, at], store(dst.dt, value));
+                }
+            }
+        }
+        Inst::Vshuf { dst, src, idx, shape, .. } => {
+            for (p, i) in positions(shape) {
+                let at = to_i32(idx.dt, plain.get(&idx, p, i)) as usize;
+                let bits = plain.get(&src, p, [i[0], i[1], at]);
+                let value = if src.dt.is_integer() && dst.dt.is_integer() {
+                    Value::Integer(to_i32(src.dt, bits))
+                } else {
+                    Value::Float(to_f32(src.dt, bits))
+                };
+                plain.set(&dst, p, i, store(dst.dt, value));
+            }
+        }
+        Inst::Vtopk { values, indices, src, shape, k, smallest } => {
+            for (p, [i0, i1, _]) in positions(shape.without(Dims(4))) {
+                let row: Vec<u32> =
+                    (0..shape.n[2] as usize).map(|i2| plain.get(&src, p, [i0, i1, i2])).collect();
+                let less = |a: u32, b: u32| {
+                    let (x, y) = (to_f32(src.dt, a), to_f32(src.dt, b));
+                    match src.dt.is_integer() {
+                        true => to_i32(src.dt, a) < to_i32(src.dt, b),
+                        false => x < y || (y.is_nan() && !x.is_nan()),
+                    }
+                };
+                let mut left: Vec<usize> = (0..row.len()).collect();
+                for j in 0..k.0 as usize {
+                    // The first of those that no other one goes before.
+                    let before = |a: usize, b: usize| {
+                        if smallest { less(row[a], row[b]) } else { less(row[b], row[a]) }
+                    };
+                    let first = (0..left.len()).find(|c| !left.iter().any(|other| before(*other, left[*c])));
+                    let at = left.remove(first.expect("an order"));
+                    let value = if src.dt.is_integer() {
+                        Value::Integer(to_i32(src.dt, row[at]))
+                    } else {
+                        Value::Float(to_f32(src.dt, row[at]))
+                    };
+                    plain.set(&values, p, [i0, i1, j], store(values.dt, value));
+                    plain.set(&indices, p, [i0, i1, j], store(indices.dt, Value::Integer(at as i32)));
+                }
+            }
+        }
         _ => unreachable!("not drawn"),
     }
 }
@@ -235,7 +306,7 @@ impl Draw {
     }
 
     fn shape(&mut self) -> Shape {
-        let [parts, n0, n1, n2] = [5, 3, 4, 40].map(|n| 1 + self.below(n) as u32);
+        let [parts, n0, n1, n2] = [5, 3, 4, 20].map(|n| 1 + self.below(n) as u32);
         Shape::new(parts as u16, [n0, n1, n2])
     }
 
@@ -285,7 +356,37 @@ impl Draw {
             _ => bits[self.0.below(6) as usize],
         };
         let (op2, op1) = (op(a.dt.is_integer() && b.dt.is_integer()), op(a.dt.is_integer()));
-        match self.below(10) {
+        match self.below(14) {
+            10 => Inst::Actr {
+                func: ActFunc::ALL[self.below(23) as usize],
+                dst,
+                src: a,
+                scale: b,
+                bias: (self.below(2) == 1).then(|| self.view(3, shape.n, false, all)),
+                shape,
+            },
+            11 => Inst::Vscan {
+                op: self.pick(&[RedOp::Sum, RedOp::Prod, RedOp::Max, RedOp::Min]),
+                dst,
+                src: a,
+                carry: (self.below(2) == 1).then(|| self.view(2, shape.without(Dims(4)).n, false, all)),
+                shape,
+                exclusive: self.below(2) == 1,
+                reverse: self.below(2) == 1,
+            },
+            12 => {
+                // Whatever a byte holds is an index.
+                let idx = self.view(3, shape.n, false, &[Dt::U8]);
+                let src = View { off: Plain::size(a.space) as u32 / 4, strides: [0, 0, 1], ..a };
+                Inst::Vshuf { dst, src, idx, shape, bound: Len(256) }
+            }
+            13 => {
+                let k = 1 + self.below(shape.n[2].into()) as u32;
+                let n = [shape.n[0], shape.n[1], k];
+                let (values, indices) =
+                    (self.view(0, n, true, all), self.view(3, n, true, &[Dt::I32, Dt::U16, Dt::F32]));
+                Inst::Vtopk { values, indices, src: a, shape, k: Len(k), smallest: self.below(2) == 1 }
+            }
             0 | 1 => Inst::Vtt { op: op2, dst, a, b, shape },
             2 => Inst::Vts { op: op1, dst, a, imm, rev: self.below(2) == 1, shape },
             3 => Inst::Vmrg { dst, mask: self.view(3, shape.n, false, all), a, b, shape },
@@ -371,7 +472,7 @@ fn instructions_do_what_their_definition_says() {
     let mut stream = Stream::default();
     for _ in 0..3 {
         let (mut memories, mut plain) = filled(&target, &mut draw.0);
-        for _ in 0..400 {
+        for _ in 0..600 {
             let inst = draw.inst();
             define(&mut plain, &inst);
             memories.execute(&inst, &mut stream).unwrap_or_else(|kind| panic!("{inst}: {kind}"));

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::numerics::act::BOUNDS;
+
 use super::{AccessPattern, Field, LONG_STRIDE_BITS, OFFSET_BITS, STRIDE_BITS, Steps};
 use super::{
     ActFunc, AluOp, BitWriter, Class, Cond, CvtMode, Dt, ROWS, RedOp, Row, Shape, Space, VecOp, View,
@@ -18,6 +20,10 @@ pub fn manual() -> String {
 
 fn write_manual(out: &mut String) -> fmt::Result {
     out.write_str(PREFACE)?;
+    for (func, bound) in BOUNDS {
+        writeln!(out, "| `{func}` | {bound} |")?;
+    }
+    out.write_str(FIELD_KINDS)?;
     write_composites(out)?;
     write_choices(out)?;
     writeln!(
@@ -46,8 +52,9 @@ themselves only by semaphores. An instruction is one or two words, little-endian
 opcode, the fields follow from bit 8 in the order of the row, the rest is zero. What decodes encodes to the same
 words; anything else is an illegal instruction.
 
-## Traps
+## Exceptions
 
+An exception (a trap) ends the run and names engine, word, cycle, instruction and ONNX node. There are
 *illegal* (no such instruction, operand or type here), *bounds* (outside a memory), *alignment* (an element not at a
 multiple of its size), *uninitialised* (reading what nothing wrote), *race* (two streams touch one place without a
 semaphore between them), *semaphore* overflow, *deadlock* (every stream waits), *arithmetic* (scalar division by zero).
@@ -67,9 +74,47 @@ Ticks of the base clock; the numbers are keys of the target (`kiln targets`), th
 | dma | `dma_issue_cycles` | the greater of DRAM bytes at `dma_queue_bytes_per_second` and on-chip bytes at `dma_spm_bytes_per_second` | issue + `dma_latency_ns` (if DRAM takes part) + moving |
 
 DRAM bytes are those of the contiguous runs of the access pattern, walked innermost dim first, each run in whole
-bursts of `dram_burst_bytes`; a dim of stride 0 is read once. All queues together share `dram_bytes_per_second`. An
-`mma` on an accumulator region that an earlier one is still draining into waits for it.
+bursts of `dram_burst_bytes`; a dim of stride 0 is read once. All queues together share `dram_bytes_per_second`. 
 
+**The array.** Rows are the partitions of the moving operand, columns those of the accumulators. The feeder of a row band
+earns the type's MACs per 4 cycles as credit and sends a column for every 4. A column passes `mxu_startup_cycles` stages, reads
+its accumulators, enters row r after r registers and its sums column c after c registers, crosses the array an element a
+cycle, and is written in all its accumulators at once, 2·`partitions` cycles after it read them. A product enters when its
+bands have been fed and their loads are complete; behind a product on the same accumulators (rectangle, strides and
+extents) no sooner than the array's depth, `mxu_startup_cycles` + 2·`partitions`, after that one entered, and so late that
+it is fed to its end no sooner than that one is complete; behind one on accumulators that overlap otherwise, when that
+is complete. A load reads a row a cycle into the second plane of elements, which the next product takes over on its way;
+loads follow one another on one port.
+
+## Numerics
+
+Everything is exact or rounded to nearest, ties to even, as IEEE 754 says; subnormals are kept, on input and output, in
+every type; nothing traps on a float. The same program gives the same bits on any host and with any number of threads,
+but for the sign and payload of a NaN that an operation makes, which are not defined.
+
+**Conversion `cast`** (`vcvt`, and wherever an operand's type is not the one computed in):
+
+| from \\ to | f32 | bf16, f16, f8e5m2 | f8e4m3 | integer |
+|---|---|---|---|---|
+| float | exact from narrower types | nearest even; what rounds beyond the greatest finite number is ∞ (f16 from 65520, f8e5m2 from 61440); NaN is quiet NaN | nearest even; what rounds beyond 448 (above 464), and ∞, is NaN `s.1111.111` | toward zero, saturating at the type's ends; NaN is 0 |
+| integer | nearest even (exact below 2²⁴) | through f32: two roundings beyond 2²⁴ | through f32 | the low bits; a wider type extends by the sign, or by zero from an unsigned one |
+
+`i4` and `u4` are extended to `i8` and `u8` when they are loaded. Conversion `round` differs in float to integer only:
+nearest even. `nonzero` gives 0 or 1 of the type; −0 is zero and NaN is not.
+
+**VEC arithmetic** is in i32 when both sources are integers (unsigned order, quotient, remainder and right shift when the
+first is u32), else in f32. Floats: `add sub mul div` round once; `fmod` is exact and `mod` rounds once more where it adds
+the divisor; `max min` give NaN if either is NaN, and of two zeros the second; comparisons with NaN are false, but `ne`;
+`pow` is within 1 ULP, with IEEE 754's special cases. Integers wrap; division and remainder by zero give 0.
+
+**ACT functions** compute in f32. Those that are not exact or correctly rounded have a bound in units in the last place of
+the f32 result, measured over all 2³² arguments by `kiln bench numerics`:
+
+| function | ULP at most |
+|---|---|
+";
+
+const FIELD_KINDS: &str = "
 ## Field kinds
 
 ";
@@ -205,12 +250,9 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
             writeln!(out, "| {at}–{} | | zero |", end - 1)?;
         }
     }
-    for (title, body) in [("Functional model", row.model), ("Timing", row.timing), ("Traps", row.traps)] {
-        match (body, title) {
-            ("", _) => {}
-            (_, "Functional model") => writeln!(out, "\n**{title}.** `{body}`")?,
-            _ => writeln!(out, "\n**{title}.** {body}")?,
-        }
+    writeln!(out, "\n**Functional model.** `{}`", row.model)?;
+    for (title, body) in [("Numerics", row.numerics), ("Timing", row.timing), ("Exceptions", row.traps)] {
+        writeln!(out, "\n**{title}.** {body}")?;
     }
     Ok(())
 }

@@ -200,6 +200,39 @@ impl Field for Option<View> {
     }
 }
 
+/// A pattern that may be absent: one presence bit, then the register (zero when absent). Text: `-` or left out.
+impl Field for Option<Ap> {
+    const BITS: u32 = 1 + Ap::BITS;
+    const KIND: &'static str = "optional access-pattern register";
+    const NAMED: bool = true;
+    fn put(self, w: &mut BitWriter) -> Result<(), OutOfRange> {
+        w.put(self.is_some().into(), 1);
+        self.unwrap_or_default().put(w)
+    }
+    fn get(r: &mut BitReader) -> Result<Self, NoMeaning> {
+        match (r.get(1), Ap::get(r)?) {
+            (1, ap) => Ok(Some(ap)),
+            (_, Ap(0)) => Ok(None),
+            (_, ap) => Err(NoMeaning { kind: "absent access-pattern register", value: ap.0.into() }),
+        }
+    }
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+    fn print(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Some(ap) => ap.print(f),
+            None => f.write_str("-"),
+        }
+    }
+    fn parse(c: &mut Cursor<'_>) -> Result<Self, SyntaxError> {
+        if c.eat("-") { Ok(None) } else { Ap::parse(c).map(Some) }
+    }
+    fn draw(rng: &mut Rng) -> Self {
+        (rng.below(3) > 0).then(|| Ap::draw(rng))
+    }
+}
+
 /// Extents of an on-chip operation: partitions and three free dims, each at least 1. Text: `128:1x4x64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
@@ -545,5 +578,13 @@ impl OperandSource for Option<View> {
 impl OperandSource for (Ap, Add) {
     fn declare(self, name: &'static str, role: Role, _extent: Extent, list: &mut Vec<Operand>) {
         list.push(Operand::Dram { name, role, ap: self.0, reg: self.1 });
+    }
+}
+
+impl OperandSource for (Option<Ap>, Add) {
+    fn declare(self, name: &'static str, role: Role, extent: Extent, list: &mut Vec<Operand>) {
+        if let Some(ap) = self.0 {
+            (ap, self.1).declare(name, role, extent, list);
+        }
     }
 }

@@ -80,3 +80,55 @@ fn operands_follow_the_row() {
         reg: Add(2)
     }));
 }
+
+/// Words that nobody wrote: an opcode that may exist, then random bits, sparse ones mostly, since in dense ones some
+/// field is almost always without meaning.
+#[test]
+fn any_words_decode_to_what_encodes_to_them_or_not_at_all() {
+    let mut rng = Rng::new(3);
+    let mut decoded = vec![0; ROWS.len()];
+    for _ in 0..300_000 {
+        let sparse = rng.below(6);
+        let mut words: [Word; 2] = [[0; 4]; 2];
+        for limb in words.iter_mut().flatten() {
+            *limb = (0..sparse).fold(rng.next_u64(), |limb, _| limb & rng.next_u64());
+        }
+        // Half of the time the last limbs are clear, as they are in most rows.
+        if rng.below(2) == 0 {
+            words[1] = [0; 4];
+        }
+        if rng.below(8) > 0 {
+            let opcode = ROWS[rng.below(ROWS.len() as u64) as usize].opcode;
+            words[0][0] = words[0][0] & !0xff | u64::from(opcode);
+        }
+        let given = &words[..1 + rng.below(2) as usize];
+        if let Ok((inst, used)) = Inst::decode(given) {
+            decoded[inst.row_index()] += 1;
+            let mut again = Vec::new();
+            inst.encode(&mut again).unwrap();
+            assert_eq!(again, given[..used], "{inst}");
+            let text = inst.to_string();
+            let mut c = Cursor::new(&text, None);
+            let name = c.word();
+            assert_eq!(Inst::parse_operands(name, &mut c), Some(Ok(inst)), "{text}");
+        }
+    }
+    for (row, decoded) in ROWS.iter().zip(decoded) {
+        assert!(decoded > 0, "{} was never met", row.mnemonic);
+    }
+}
+
+#[test]
+fn every_page_is_whole() {
+    for row in ROWS {
+        for (part, text) in [
+            ("summary", row.doc.lines().next().unwrap_or_default()),
+            ("functional model", row.model),
+            ("numerics", row.numerics),
+            ("timing", row.timing),
+            ("exceptions", row.traps),
+        ] {
+            assert!(!text.trim().is_empty(), "{} has no {part}", row.mnemonic);
+        }
+    }
+}

@@ -10,6 +10,21 @@ use crate::isa::ActFunc;
 
 pub use super::trig::{cos, sin};
 
+/// The greatest distance from the true value, in units in the last place of the nearest f32, of every function that is
+/// neither exact nor correctly rounded.
+#[rustfmt::skip] // a table
+pub const BOUNDS: &[(ActFunc, f64)] = &[
+    (ActFunc::Exp,      2.0),
+    (ActFunc::Log,      2.0),
+    (ActFunc::Rsqrt,    2.0),
+    (ActFunc::Tanh,     2.0),
+    (ActFunc::Erf,      2.0),
+    (ActFunc::Sigmoid,  2.0),
+    (ActFunc::Sin,      2.0),
+    (ActFunc::Cos,      2.0),
+    (ActFunc::Softplus, 2.0),
+];
+
 /// A function of ACT. [`ActFunc::Lut`] needs its table: see [`lut`]; here it gives NaN.
 #[inline(always)]
 pub fn act(func: ActFunc, x: f32) -> f32 {
