@@ -22,7 +22,7 @@ use kiln_passes::{
     algebra::{Grade, Weights},
     lower::{Lowered, lower_again},
 };
-use kiln_runtime::{Options as SimOptions, Report, Simulator};
+use kiln_runtime::{Findings, Options as SimOptions, Report, Simulator};
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
@@ -53,6 +53,8 @@ pub struct CompileOptions {
     pub weights: Option<Weights>,
     /// Threads of a run; as many as the host runs at once when none are given. No result depends on it.
     pub threads: Option<NonZeroUsize>,
+    /// Whether runs look for races and other faults of the program.
+    pub sanitize: bool,
 }
 
 /// Models above this many bytes keep their weights by reference.
@@ -74,6 +76,7 @@ impl CompileOptions {
             grade: Grade::default(),
             weights: None,
             threads: None,
+            sanitize: false,
         }
     }
 
@@ -145,6 +148,8 @@ pub struct Compiled {
     pub folder: PathBuf,
     /// Threads of a run.
     pub threads: Option<NonZeroUsize>,
+    /// Whether runs look for races and other faults of the program.
+    pub sanitize: bool,
     /// Outputs as the user sees them.
     pub outputs: Vec<(String, TensorType)>,
 }
@@ -306,7 +311,15 @@ pub fn compile(options: &CompileOptions) -> Result<Compiled, Error> {
         host_ops,
         ..Stats::of(pieces)
     };
-    Ok(Compiled { program, target: target.clone(), stats, folder, threads: options.threads, outputs })
+    Ok(Compiled {
+        program,
+        target: target.clone(),
+        stats,
+        folder,
+        threads: options.threads,
+        sanitize: options.sanitize,
+        outputs,
+    })
 }
 
 /// What is known of one device segment.
@@ -422,6 +435,8 @@ pub fn wanted_by(program: &Program) -> Vec<Wanted> {
 pub struct Run {
     pub outputs: Tensors,
     pub report: Report,
+    /// What the sanitizer found, if it was asked for.
+    pub findings: Findings,
 }
 
 impl Compiled {
@@ -474,18 +489,27 @@ impl Compiled {
             model_dir: self.folder.clone(),
             timing_only,
             threads: self.threads,
+            sanitize: self.sanitize,
             host: Some(Box::new(Evaluator)),
             ..SimOptions::default()
         };
         let _span = tracing::info_span!(STAGE, name = "simulate").entered();
         let mut simulator = Simulator::new(&self.program, &self.target, options)?;
-        let (mut outputs, report) = simulator.run(inputs)?;
+        let outcome = simulator.run(inputs);
+        let findings = simulator.findings().clone();
+        let (mut outputs, report) = match outcome {
+            Ok(outcome) => outcome,
+            Err(cause) if self.sanitize => {
+                return Err(Error::Sanitized { findings: Box::new(findings), cause: Box::new(cause) });
+            }
+            Err(cause) => return Err(cause.into()),
+        };
         // A program that is faster than any can be shows a fault in the timing.
         let least = self.stats.bound.cycles.min(self.stats.reduced_bound.cycles);
         if report.cycles < least {
             return Err(Error::FasterThanBound { cycles: report.cycles, bound: least });
         }
         let ordered = self.outputs.iter().filter_map(|(name, _)| outputs.shift_remove_entry(name)).collect();
-        Ok(Run { outputs: ordered, report })
+        Ok(Run { outputs: ordered, report, findings })
     }
 }

@@ -61,6 +61,8 @@ pub enum Error {
     Assembly(#[from] AsmErrors),
     #[error(transparent)]
     Simulation(#[from] SimError),
+    #[error("{}{cause}", crate::sanitize::text(.findings))]
+    Sanitized { findings: Box<kiln_runtime::Findings>, cause: Box<SimError> },
 }
 
 /// The first ops with their reasons, in one line.
@@ -122,6 +124,7 @@ impl Error {
             Error::Program(e) => Some(e),
             Error::Assembly(e) => Some(e),
             Error::Simulation(e) => Some(e),
+            Error::Sanitized { cause, .. } => Some(cause.as_ref()),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ pub mod link;
 pub mod masks;
 pub mod npy;
 pub mod progress;
+pub mod sanitize;
 pub mod segments;
 pub mod survey;
 pub mod verify;

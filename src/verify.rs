@@ -170,6 +170,10 @@ fn run_sets(
         let names: Vec<String> = compiled.outputs.iter().map(|(name, _)| name.clone()).collect();
         let wanted = inputs::from_data_set(folder, "output", &names).map_err(line)?;
         let run = compiled.run(&inputs).map_err(|e| format!("{set}: {}", e.in_one_line()))?;
+        if let Some(finding) = run.findings.faults().next() {
+            let text = finding.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+            fault.get_or_insert(format!("{set}: {text} [{}]", finding.kind.code()));
+        }
         if let Some(message) = compare_all(&run.outputs, &wanted, tolerance, worst) {
             fault.get_or_insert(format!("{set}: {message}"));
         }

@@ -1,23 +1,29 @@
-//! Why nothing goes on: the cycle of engines that wait for one another.
-
-use std::fmt::Write as _;
+//! Why nothing goes on: the circle of engines that wait for one another.
 
 use crate::device::{Blocked, Device};
+use crate::error::{SimError, Waiting};
 
-/// The wait cycle, one engine a line; or the chain of waits that ends at an engine that has ended.
-pub(crate) fn describe(device: &Device<'_>) -> String {
+/// The error of a device of which no engine goes on: a circle of waits, or the chain that leads to an engine that has
+/// ended.
+pub(crate) fn error(device: &Device<'_>, cycle: u64) -> SimError {
     let first = (0..device.codes.len()).find(|i| device.blocked(*i).is_some());
     let mut path: Vec<usize> = Vec::new();
+    let mut circle = false;
     let mut next = first;
     while let Some(index) = next {
         if let Some(start) = path.iter().position(|seen| *seen == index) {
             path.drain(..start);
-            return lines(device, &path, "and round again");
+            circle = true;
+            break;
         }
         path.push(index);
         next = waits_for(device, index);
     }
-    lines(device, &path, "and nothing will signal it")
+    SimError::Deadlock {
+        cycle,
+        waits: path.into_iter().map(|index| waiting(device, index)).collect(),
+        circle,
+    }
 }
 
 /// The engine that could signal what this one waits for, if it has not ended.
@@ -28,23 +34,20 @@ fn waits_for(device: &Device<'_>, index: usize) -> Option<usize> {
     (!device.streams[at].halted).then_some(at)
 }
 
-fn lines(device: &Device<'_>, path: &[usize], end: &str) -> String {
-    let mut text = String::new();
-    for index in path {
-        let why = match device.blocked(*index) {
-            Some(Blocked::Semaphore { semaphore, n }) => {
-                let producer = match device.semaphores.users(semaphore).producer {
-                    Some(producer) => format!("signalled by {producer}"),
-                    None => "signalled by no instruction".to_owned(),
-                };
-                let count = device.semaphores.count(semaphore);
-                format!("sem{semaphore} is {count}, needs {n}, {producer}")
-            }
-            Some(Blocked::Transfers) => "waits for its transfers".to_owned(),
-            None => "runs".to_owned(),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {}\n    {why}", device.standing(*index));
-    }
-    text + "  … " + end
+fn waiting(device: &Device<'_>, index: usize) -> Waiting {
+    let why = match device.blocked(index) {
+        Some(Blocked::Semaphore { semaphore, n }) => {
+            let producer = match device.semaphores.users(semaphore).producer {
+                Some(producer) => format!("signalled by {producer}"),
+                None => "signalled by no instruction".to_owned(),
+            };
+            let count = device.semaphores.count(semaphore);
+            format!("sem{semaphore} is {count}, needs {n}, {producer}")
+        }
+        Some(Blocked::Transfers) => "waits for its transfers".to_owned(),
+        None => "runs".to_owned(),
+    };
+    let (code, stream) = (&device.codes[index], &device.streams[index]);
+    let pc = code.steps.get(stream.at).map_or(0, |step| step.pc);
+    Waiting { engine: code.engine, pc, standing: device.standing(index), why }
 }

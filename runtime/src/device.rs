@@ -19,6 +19,7 @@ use crate::live::Live;
 use crate::mxu::{MxuTiming, Region};
 use crate::period::{Advice, ClockState, Periods, State, StreamState, repetitions};
 use crate::queue::{Queues, Signal, Transfer};
+use crate::sanitize::Sanitizer;
 use crate::semaphore::Semaphores;
 use crate::stream::Stream;
 
@@ -77,6 +78,7 @@ pub(crate) struct Device<'a> {
     memories: &'a mut Memories,
     pub(crate) counters: &'a mut Counters,
     live: &'a mut Live,
+    sanitizer: Option<Sanitizer<'a>>,
     now: u64,
     /// Instructions taken.
     taken: u64,
@@ -90,12 +92,14 @@ pub(crate) struct Device<'a> {
 
 impl<'a> Device<'a> {
     /// All streams at their first instruction, at tick `start`.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         settings: &'a Settings<'a>,
         codes: &'a [Code],
         memories: &'a mut Memories,
         counters: &'a mut Counters,
         live: &'a mut Live,
+        sanitizer: Option<Sanitizer<'a>>,
         start: u64,
     ) -> Result<Self, SimError> {
         let target = settings.target;
@@ -119,7 +123,7 @@ impl<'a> Device<'a> {
                 streams_of_queues[usize::from(queue & 15)] = index;
             }
         }
-        let jump = settings.jump && !settings.values && !counters.traces();
+        let jump = settings.jump && !settings.values && !counters.traces() && sanitizer.is_none();
         Ok(Self {
             settings,
             codes,
@@ -131,6 +135,7 @@ impl<'a> Device<'a> {
             memories,
             counters,
             live,
+            sanitizer,
             now: start,
             taken: 0,
             jumped: 0,
@@ -142,6 +147,16 @@ impl<'a> Device<'a> {
 
     /// Run to the end; the tick of the last completion.
     pub(crate) fn run(mut self) -> Result<u64, SimError> {
+        let outcome = self.run_to_end();
+        match (self.sanitizer.take(), &outcome) {
+            (Some(sanitizer), Ok(_)) => sanitizer.finish(),
+            (Some(sanitizer), Err(error)) => sanitizer.stopped(error),
+            (None, _) => {}
+        }
+        outcome
+    }
+
+    fn run_to_end(&mut self) -> Result<u64, SimError> {
         loop {
             let (mut tick, mut index) = (NEVER, 0);
             for (i, clock) in self.clocks.iter().enumerate() {
@@ -261,6 +276,10 @@ impl<'a> Device<'a> {
         }
         self.taken += 1;
         let at = self.streams[index].at;
+        if let Some(sanitizer) = &mut self.sanitizer {
+            let chip = self.settings.values.then_some(&self.memories.chip);
+            sanitizer.take(index, at, &self.streams[index], chip);
+        }
         self.counters.streams[index].executed[at] += 1;
         let mut cost = step.cost;
         let mut sums = None;
@@ -579,7 +598,7 @@ impl<'a> Device<'a> {
     }
 
     fn deadlock(&self) -> SimError {
-        SimError::Deadlock { cycle: self.cycle(), cycle_text: crate::deadlock::describe(self) }
+        crate::deadlock::error(self, self.cycle())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that can stop a run, each with a stable code and a help text.
 
-use kiln_machine::isa::{Dt, Space};
+use kiln_machine::isa::{Dt, Engine, Space};
 use kiln_machine::program::ProgramError;
 use kiln_machine::tensor::DType;
 use miette::Diagnostic;
@@ -151,7 +151,7 @@ pub enum SimError {
     Trap(Box<Trap>),
 
     /// No engine can go on.
-    #[error("deadlock at cycle {cycle}:\n{cycle_text}")]
+    #[error("deadlock at cycle {cycle}:\n{}", waits_text(.waits, *.circle))]
     #[diagnostic(
         code(kiln::sim::deadlock),
         help("each engine waits for a semaphore that only the next one could signal")
@@ -159,8 +159,10 @@ pub enum SimError {
     Deadlock {
         /// MXU cycles until the last engine stopped.
         cycle: u64,
-        /// The wait cycle, one engine a line.
-        cycle_text: String,
+        /// Who waits for whom: each for the next one.
+        waits: Vec<Waiting>,
+        /// Whether the last one waits for the first; else nothing will signal what it waits for.
+        circle: bool,
     },
 
     /// The run took longer than allowed.
@@ -188,6 +190,24 @@ pub enum SimError {
         /// Why it cannot run.
         reason: String,
     },
+}
+
+/// An engine that waits when nothing goes on any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The engine.
+    pub engine: Engine,
+    /// Word index in its stream.
+    pub pc: u32,
+    /// The engine, its word, the instruction there and its origin.
+    pub standing: String,
+    /// What it waits for.
+    pub why: String,
+}
+
+fn waits_text(waits: &[Waiting], circle: bool) -> String {
+    let lines: String = waits.iter().map(|wait| format!("  {}\n    {}\n", wait.standing, wait.why)).collect();
+    lines + "  … " + if circle { "and round again" } else { "and nothing will signal it" }
 }
 
 /// An instruction that cannot go on, and where it stands.

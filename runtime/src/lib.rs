@@ -29,6 +29,7 @@ mod pattern;
 mod period;
 mod queue;
 mod report;
+mod sanitize;
 mod semaphore;
 mod shadow;
 mod simulator;
@@ -43,7 +44,8 @@ pub mod peers {
     pub use crate::kernels::peer::{gemm_f32, gemm_i8};
 }
 
-pub use error::{SimError, Trap, TrapKind};
+pub use error::{SimError, Trap, TrapKind, Waiting};
 pub use report::{EngineReport, OriginReport, Report, TraceEvent};
+pub use sanitize::{Bytes, Finding, FindingKind, Findings, Memory, Site};
 pub use simulator::{HostExecutor, Options, Simulator};
 pub use trace::perfetto;

@@ -21,6 +21,7 @@ use crate::error::SimError;
 use crate::execute::Memories;
 use crate::live::Live;
 use crate::report::Report;
+use crate::sanitize::{Findings, Sanitizer};
 
 /// Executes the segments that the machine cannot run.
 pub trait HostExecutor: Send + Sync {
@@ -49,6 +50,8 @@ pub struct Options {
     pub threads: Option<NonZeroUsize>,
     /// Collect [`Report::trace`].
     pub trace: bool,
+    /// Look for races, and for whatever else [`Findings`] may hold.
+    pub sanitize: bool,
     /// Executes host segments, if there may be any.
     pub host: Option<Box<dyn HostExecutor>>,
 }
@@ -61,6 +64,7 @@ pub struct Simulator<'a> {
     segments: Vec<Loaded<'a>>,
     files: Vec<FileMap>,
     memories: Memories,
+    findings: Findings,
 }
 
 /// A segment with its streams decoded.
@@ -107,7 +111,13 @@ impl<'a> Simulator<'a> {
             (false, None) => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
         let memories = Memories::new(target, Dram::new(program.dram_bytes, extents), threads);
-        Ok(Self { program, target, options, segments, files, memories })
+        let findings = Findings::default();
+        Ok(Self { program, target, options, segments, files, memories, findings })
+    }
+
+    /// What the sanitizer found in the last run, also in one that ended in an error.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// Run the program once, from its first segment to its last.
@@ -124,6 +134,7 @@ impl<'a> Simulator<'a> {
         let scalars = self.bind_scalars(inputs)?;
         let values = !self.options.timing_only;
         self.memories.dram.reset();
+        self.findings = Findings::default();
         if values {
             self.check_files()?;
             self.bind_inputs(inputs)?;
@@ -146,7 +157,12 @@ impl<'a> Simulator<'a> {
                     self.memories.clear_chip();
                     counters.begin(index as u32, codes);
                     let (memories, counting) = (&mut self.memories, &mut counters);
-                    let device = Device::new(&settings, codes, memories, counting, &mut live, tick)?;
+                    let sanitizer = self.options.sanitize.then(|| {
+                        let (names, dram) = (&self.program.origins, self.program.dram_bytes);
+                        Sanitizer::new(codes, names, index as u32, self.target, dram, &mut self.findings)
+                    });
+                    let device =
+                        Device::new(&settings, codes, memories, counting, &mut live, sanitizer, tick)?;
                     tick = device.run()?;
                     counters.finish(codes, self.target);
                 }

@@ -9,7 +9,7 @@ use crate::{
     compile::{Compiled, Run, compile},
     error::{Error, exit},
     inputs::{self, Tensors},
-    npy,
+    npy, sanitize,
     segments::HostOp,
 };
 use serde_json::{Value, json};
@@ -37,6 +37,9 @@ pub struct Args {
     /// Count cycles without computing values; the outputs are then not written.
     #[arg(long, conflicts_with = "output_dir")]
     timing_only: bool,
+    /// Look for races, uninitialised reads and other faults of the program.
+    #[arg(long)]
+    sanitize: bool,
     /// Print nothing but errors.
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
@@ -47,6 +50,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<u8, Error> {
     let mut options = args.compile.options(args.model.clone())?;
+    options.sanitize = args.sanitize;
     let names: Vec<String> =
         crate::compile::inputs(&options.model)?.into_iter().map(|input| input.name).collect();
     let mut given = match &args.data_set {
@@ -77,8 +81,12 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             println!("Random inputs, seed {}: {}", args.seed, random.join(", "));
         }
         print!("{}", summary(&compiled, &run));
+        if args.sanitize {
+            print!("{}", sanitize::summary(&run.findings));
+        }
     }
-    Ok(exit::OK)
+    // The compiler wrote the program.
+    Ok(if run.findings.faults().next().is_none() { exit::OK } else { exit::INTERNAL })
 }
 
 pub fn write_outputs(folder: &std::path::Path, outputs: &Tensors) -> Result<(), Error> {
@@ -109,7 +117,7 @@ fn summary_json(args: &Args, compiled: &Compiled, run: &Run) -> Result<Value, Er
             })
         })
         .collect();
-    Ok(json!({
+    let mut summary = json!({
         "model": args.model.display().to_string(),
         "target": compiled.target.name,
         "compile_s": stats.seconds,
@@ -129,7 +137,11 @@ fn summary_json(args: &Args, compiled: &Compiled, run: &Run) -> Result<Value, Er
         "host_segments": stats.host_segments,
         "energy_j_by_node": nodes,
         "outputs": outputs,
-    }))
+    });
+    if args.sanitize {
+        summary["sanitizer"] = sanitize::json(&run.findings);
+    }
+    Ok(summary)
 }
 
 /// What runs on the host and why, one line for each kind of op.

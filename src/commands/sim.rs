@@ -11,6 +11,7 @@ use crate::{
     error::{Error, exit},
     host::Evaluator,
     inputs::{self, Wanted},
+    sanitize,
 };
 use kiln_machine::{
     asm::assemble,
@@ -56,6 +57,10 @@ pub struct Args {
     /// With --timing-only, simulate every period of a steady state instead of jumping over repetitions.
     #[arg(long, requires = "timing_only")]
     every_period: bool,
+    /// Look for races, uninitialised reads, deadlocks and other faults, whatever the timing hides; and for waits that
+    /// can go. Indices of gathers are not followed with --timing-only.
+    #[arg(long)]
+    sanitize: bool,
     /// Write a trace of every instruction to this file, which ui.perfetto.dev opens.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -86,6 +91,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         every_period: args.every_period,
         threads: args.threads,
         trace: args.trace.is_some(),
+        sanitize: args.sanitize,
         host: Some(Box::new(Evaluator)),
         ..Options::default()
     };
@@ -93,7 +99,21 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let mut wanted = wanted_by(&program);
     wanted.extend(program.scalars.iter().map(scalar));
     inputs::fill(&wanted, &mut given, args.seed);
-    let (outputs, report) = Simulator::new(&program, &target, options)?.run(&given)?;
+    let mut simulator = Simulator::new(&program, &target, options)?;
+    let (outputs, report) = match simulator.run(&given) {
+        Ok(outcome) => outcome,
+        Err(cause) if args.sanitize => {
+            if args.json {
+                println!("{}", json!({ "sanitizer": sanitize::json(simulator.findings()) }));
+            } else {
+                print!("{}", sanitize::summary(simulator.findings()));
+            }
+            return Err(cause.into());
+        }
+        Err(cause) => return Err(cause.into()),
+    };
+    let findings = simulator.findings();
+    let code = if findings.faults().next().is_none() { exit::OK } else { exit::INPUT };
     if let Some(folder) = &args.output_dir {
         write_outputs(folder, &outputs)?;
     }
@@ -103,7 +123,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     }
     let dram = report.dram_read_bytes + report.dram_write_bytes;
     if args.json {
-        let object = json!({
+        let mut object = json!({
             "program": args.program.display().to_string(),
             "target": target.name,
             "cycles": report.cycles,
@@ -115,8 +135,11 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             "engines": engines_json(&report),
             "instructions": report.instructions.values().sum::<u64>(),
         });
+        if args.sanitize {
+            object["sanitizer"] = sanitize::json(findings);
+        }
         println!("{object}");
-        return Ok(exit::OK);
+        return Ok(code);
     }
     println!(
         "On {}: {} cycles, {:.2} µs, {} of DRAM traffic",
@@ -145,7 +168,10 @@ pub fn run(args: &Args) -> Result<u8, Error> {
             tensor.dtype, tensor.shape, s.min, s.max, s.mean
         );
     }
-    Ok(exit::OK)
+    if args.sanitize {
+        print!("{}", sanitize::summary(findings));
+    }
+    Ok(code)
 }
 
 /// A runtime scalar is given like an input without dims.

@@ -29,6 +29,9 @@ pub struct Args {
     /// Absolute tolerance.
     #[arg(long, default_value_t = 1e-4)]
     atol: f64,
+    /// A case is right only if the sanitizer finds no fault in its program.
+    #[arg(long)]
+    sanitize: bool,
     /// One JSON object a line: case, status, max_abs, max_rel, seconds, message.
     #[arg(long)]
     json: bool,
@@ -39,7 +42,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     for path in &args.paths {
         found.extend(cases(path, args.data.as_deref())?);
     }
-    let options = args.model.options(PathBuf::new())?;
+    let mut options = args.model.options(PathBuf::new())?;
+    options.sanitize = args.sanitize;
     let tolerance = Tolerance { rtol: args.rtol, atol: args.atol };
     let width = found.iter().map(|case| case.name.len()).max().unwrap_or(0);
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
