@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use kiln_machine::isa::{AccessPattern, Add, Inst, Operand, Role, Space, View};
 use kiln_machine::target::Target;
 
-use crate::code::{Code, Step, pattern_of};
+use crate::code::{Code, Step, patterns_of};
 use crate::error::{SimError, TrapKind};
 use crate::lane::OnChip;
 use crate::stream::Stream;
@@ -42,9 +42,9 @@ struct Touch {
     reg: Add,
 }
 
-/// The operands of an instruction while an access pattern holds what it held.
+/// The operands of an instruction while access patterns hold what they held.
 struct Prepared {
-    pattern: AccessPattern,
+    patterns: [AccessPattern; 3],
     touches: Vec<Touch>,
 }
 
@@ -185,15 +185,15 @@ impl<'a> Sanitizer<'a> {
 
     /// The operands of an instruction are read and written.
     fn touch(&mut self, index: usize, at: usize, step: &'a Step, stream: &Stream, chip: Option<&OnChip>) {
-        let pattern = pattern_of(&step.inst).map_or_else(AccessPattern::default, |ap| stream.patterns[ap]);
-        let pattern = match step.inst {
-            Inst::Lutld { ap, .. } => *stream.pattern(ap),
-            _ => pattern,
+        let used = match step.inst {
+            Inst::Lutld { ap, .. } => [Some(ap), None, None],
+            inst => patterns_of(&inst).unwrap_or_default(),
         };
+        let patterns = used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| *stream.pattern(ap)));
         let slot = &mut self.threads[index].prepared[at];
         let prepared = match slot.take() {
-            Some(prepared) if prepared.pattern == pattern => prepared,
-            _ => Prepared { pattern, touches: touches(&step.inst, stream) },
+            Some(prepared) if prepared.patterns == patterns => prepared,
+            _ => Prepared { patterns, touches: touches(&step.inst, stream) },
         };
         let rows = indexed_rows(&step.inst, stream, chip);
         if !prepared.touches.is_empty() {
