@@ -5,6 +5,7 @@
 //! (`24MiB`, `64K`, `1.2GHz`, `68GB/s`).
 
 mod manual;
+mod peaks;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -236,16 +237,18 @@ mod table { use super::*; target_keys! {
 
     /// DRAM the device has.
     dram_bytes:               Bytes,          1 << 16, 1 << 48, "DRAM addresses are fields of 48 bits";
-    /// Bytes a second of the whole DRAM (of this core's share).
+    /// Bytes a second of the whole DRAM, shared by all cores (of one core: its share).
     dram_bytes_per_second:    BytesPerSecond, 1_000_000, 100_000_000_000_000, "a rate";
     /// Bytes of one burst: every contiguous run costs whole bursts.
     dram_burst_bytes:         Bytes,          1, 4096, "a burst";
 
     /// Cores of the device.
     cores:                    Count,          1, 256, "core numbers are fields of 8 bits";
-    /// Bytes a second of one link between cores.
+    /// Rows of the torus that links the cores, row by row.
+    torus_rows:               Count,          1, 16, "cores are rows times columns";
+    /// Bytes a second of one link between cores, each way.
     link_bytes_per_second:    BytesPerSecond, 1_000_000, 100_000_000_000_000, "a rate";
-    /// Latency of one link.
+    /// Latency of one link: a hop.
     link_latency_ns:          Nanoseconds,    0, 1_000_000, "a latency";
 
     /// Energy of one f32 MAC.
@@ -266,11 +269,11 @@ mod table { use super::*; target_keys! {
     static_mw:                Milliwatt,      0, 1_000_000_000, "a power";
 }}
 pub use manual::manual;
+pub use peaks::Peaks;
 pub use table::{KEYS, Target};
 
-/// The presets: name and TOML.
-pub const PRESETS: &[(&str, &str)] =
-    &[("edge", include_str!("../targets/edge.toml")), ("core", include_str!("../targets/core.toml"))];
+/// The presets: name and TOML of every file in `targets/`, by name.
+pub const PRESETS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/presets.rs"));
 
 // Every field holds the largest value that the table permits.
 const _: () = {
@@ -430,6 +433,12 @@ impl Target {
             return fail(format!(
                 "row_groups = {} does not split {} partitions into bands of 1, 2 or 4",
                 self.row_groups, self.partitions
+            ));
+        }
+        if !self.cores.is_multiple_of(self.torus_rows) {
+            return fail(format!(
+                "torus_rows = {} does not divide {} cores into rows of one length",
+                self.torus_rows, self.cores
             ));
         }
         if self.cycles_to_ticks_div_ok() {

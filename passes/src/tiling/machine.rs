@@ -101,6 +101,11 @@ impl Machine {
         }
     }
 
+    /// Whether the array loads a stationary operand whose rows lie on partitions.
+    pub fn loads_transposed(&self) -> bool {
+        self.target.has_ldwt != 0
+    }
+
     /// Ticks before the first byte of a transfer.
     pub fn dma_latency_ticks(&self) -> u64 {
         duration::transfer(&self.target, Transfer { runs: 1, run_bytes: 1, chip_bytes: 1 }).latency

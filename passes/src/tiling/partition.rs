@@ -2,7 +2,7 @@
 //!
 //! A map ties its operands and result to one axis; a reduction never runs over it; a contract wants the last contracted
 //! axis on the partitions of its moving operand, a row axis on those of its result, and either on its stationary
-//! operand. A loaded tensor may be loaded twice, on two axes, or repeated over an axis that it lacks.
+//! operand; the contracted one where the machine has no transposed stationary load. A loaded tensor may be loaded twice, on two axes, or repeated over an axis that it lacks.
 
 use super::machine::{Direction, Load, Machine};
 use super::problem::{In, OpKind, Problem, Tensor};
@@ -24,6 +24,8 @@ pub struct Assignment {
 #[derive(Clone)]
 struct State<'p> {
     problem: &'p Problem,
+    /// Whether a stationary operand may lie with its rows on partitions.
+    loads_transposed: bool,
     /// Loaded tensors that are needed on a second axis or repeated, with the original each stands for.
     copies: Vec<(Tensor, usize)>,
     /// Operands that read a copy.
@@ -39,6 +41,7 @@ const LOOKED_AT: usize = 32;
 pub fn assignments(problem: &Problem, machine: &Machine, limit: usize) -> Vec<Assignment> {
     let state = State {
         problem,
+        loads_transposed: machine.loads_transposed(),
         copies: Vec::new(),
         reads: Vec::new(),
         part: vec![None; problem.tensors.len()],
@@ -124,7 +127,8 @@ fn choices<'p>(state: &State<'p>, op: usize) -> Vec<State<'p>> {
                 rows.push(unit);
             }
             for &row in &rows {
-                for of_s in if row == inner { vec![row] } else { vec![inner, row] } {
+                let other = if row == inner || !state.loads_transposed { None } else { Some(row) };
+                for of_s in [Some(inner), other].into_iter().flatten() {
                     let mut st = state.clone();
                     st.stationary[op] = stationary;
                     let fits = st.set(out, row)
