@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kiln_ir::{IN_MEMORY, Module, Tensor, tile};
 use kiln_machine::program::{
-    Binding, BindingRole, DeviceSegment, FileRef, ImageExtent, ImageSource, OriginRange, OriginShare,
-    Program, Segment, Stream,
+    Binding, BindingRole, BufferPlace, Buffers, DeviceSegment, FileRef, ImageExtent, ImageSource,
+    OriginRange, OriginShare, Program, Segment, Stream,
 };
 use kiln_machine::target::Target;
 
 use crate::allocate::{Capacity, Packing, allocate};
 use crate::error::BackendError;
-use crate::lir::{Engine, Lir, Storage};
-use crate::placement::{Extent, Placement};
+use crate::lir::{BufId, Buffer, Engine, Lir, Storage};
+use crate::placement::{Extent, Placement, Slot};
 use crate::{depend, dram, dram::Layout, select, stream, sync};
 
 /// What emission needs from outside: constant functions and the files that weights refer to.
@@ -49,6 +49,8 @@ pub struct EmitReport {
     pub queues: u32,
     /// Where the groups stand in the text, an entry for each tile program emitted.
     pub group_words: Vec<GroupWords>,
+    /// Where buffers lie and which instructions use them, an entry for each tile program emitted.
+    pub buffers: Vec<Buffers>,
 }
 
 /// First word and one past the last of each group's part of each stream, in the order of the program's groups.
@@ -97,7 +99,7 @@ pub fn emit_with_report(
             Err(e) => return Err(e),
             Ok(done) => {
                 let program = assemble(module, &source, target, folds, &done)?;
-                return Ok((program, report(&done, queues.0)));
+                return Ok((program, report(&done, queues.0, target)));
             }
         }
     }
@@ -147,7 +149,7 @@ fn scheduled(
     Ok(Scheduled { lir, placement, packings, sync, streams, dram })
 }
 
-fn report(done: &Scheduled, queues: u32) -> EmitReport {
+fn report(done: &Scheduled, queues: u32, target: &Target) -> EmitReport {
     let peak =
         |space| done.packings.iter().filter(|p| p.space == space).map(|p| p.peak_bytes).max().unwrap_or(0);
     let name = |e: &Engine| stream::unit(*e).map_or_else(String::new, |u| u.to_string());
@@ -166,6 +168,26 @@ fn report(done: &Scheduled, queues: u32) -> EmitReport {
         group_words: vec![
             done.streams.iter().filter_map(|(e, s)| Some((stream::unit(*e)?, s.groups.clone()))).collect(),
         ],
+        buffers: vec![buffers(done, target)],
+    }
+}
+
+/// Where the buffers came to lie, and who uses which.
+fn buffers(done: &Scheduled, target: &Target) -> Buffers {
+    let place = |(slot, buffer): (&Slot, &Buffer)| BufferPlace {
+        space: slot.space,
+        offset: slot.base,
+        bytes: buffer.slot_bytes(target.partitions as u32),
+        slots: slot.ring.map_or(1, |ring| ring.depth),
+        pitch: slot.ring.map_or(0, |ring| ring.pitch),
+    };
+    let uses = |stream: &stream::EmittedStream| {
+        let numbers = |ids: &[BufId]| ids.iter().map(|id| id.0).collect();
+        stream.buffers.iter().map(|(word, ids)| (*word, numbers(ids))).collect()
+    };
+    Buffers {
+        places: done.placement.slots.iter().zip(&done.lir.buffers).map(place).collect(),
+        uses: done.streams.iter().filter_map(|(e, s)| Some((stream::unit(*e)?, uses(s)))).collect(),
     }
 }
 

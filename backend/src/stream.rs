@@ -13,7 +13,9 @@ use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Pc,
 
 use crate::error::BackendError;
 use crate::instruction;
-use crate::lir::{BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Terms, Work};
+use crate::lir::{
+    BlockId, BufId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Terms, Work,
+};
 use crate::placement::{Placement, Ring};
 use crate::sync::{Sem, SyncPlan};
 
@@ -38,6 +40,8 @@ pub struct EmittedStream {
     pub instructions: usize,
     /// First word and one past the last word of each group, in the order of [`Lir::groups`].
     pub groups: Vec<(u32, u32)>,
+    /// Instructions with on-chip operands by first word, and the buffers that these lie in.
+    pub buffers: Vec<(u32, Vec<BufId>)>,
 }
 
 /// A register's meaning: a ring slot's offset (at most one) and coefficients of loop counters.
@@ -94,6 +98,7 @@ pub fn emit(
         dirty: BTreeSet::new(),
         plan: Plan::default(),
         groups: Vec::new(),
+        buffers: Vec::new(),
     };
     let mut works = 0;
     out.counts(sync.credits.get(&engine), false);
@@ -195,6 +200,8 @@ struct Emitter<'a> {
     plan: Plan,
     /// First instruction and one past the last of each group.
     groups: Vec<(usize, usize)>,
+    /// Buffers of the instructions that have some.
+    buffers: Vec<(usize, Vec<BufId>)>,
 }
 
 impl<'a> Emitter<'a> {
@@ -407,6 +414,10 @@ impl<'a> Emitter<'a> {
                             .map_or(Add::NONE, |t| register(&Sum { ring: None, terms: t.clone() })),
                     };
                     let inst = instruction::build(op, &resolved)?;
+                    let buffers: Vec<BufId> = op.on_chip().iter().map(|opnd| opnd.addr.buf).collect();
+                    if !buffers.is_empty() {
+                        self.buffers.push((self.insts.len(), buffers));
+                    }
                     self.push(inst, Some(*origin));
                 }
                 Node::Loop { iv, body, rings_of } => self.hardware_loop(*iv, body, *rings_of, depth)?,
@@ -506,7 +517,9 @@ impl<'a> Emitter<'a> {
         }
         starts.push(at);
         let groups = self.groups.iter().map(|&(first, end)| (starts[first], starts[end])).collect();
-        let mut out = EmittedStream { instructions: self.insts.len(), groups, ..EmittedStream::default() };
+        let buffers = self.buffers.into_iter().map(|(inst, buffers)| (starts[inst], buffers)).collect();
+        let mut out =
+            EmittedStream { instructions: self.insts.len(), groups, buffers, ..EmittedStream::default() };
         for (i, (inst, origin)) in self.insts.iter().enumerate() {
             let inst = match *inst {
                 Inst::Loop { count, rc, end, step } => {

@@ -8,6 +8,7 @@
 
 use indexmap::IndexMap;
 use kiln_machine::isa::{AccessPattern, Add, Inst, Operand, Role, Space, View};
+use kiln_machine::program::{Buffers, Program};
 use kiln_machine::target::Target;
 
 use crate::code::{Code, Step, patterns_of};
@@ -83,9 +84,9 @@ impl Findings {
 /// One device segment under way.
 pub(crate) struct Sanitizer<'a> {
     codes: &'a [Code],
-    names: &'a [String],
+    program: &'a Program,
+    buffers: Option<&'a Buffers>,
     segment: u32,
-    dram_bytes: u64,
     chip_bytes: [u64; 2],
     partitions: u32,
     threads: Vec<Thread>,
@@ -97,13 +98,13 @@ pub(crate) struct Sanitizer<'a> {
 }
 
 impl<'a> Sanitizer<'a> {
-    /// Nothing has happened yet in this segment; `names` are those of the program's origins.
+    /// Nothing has happened yet in this segment of the program.
     pub(crate) fn new(
         codes: &'a [Code],
-        names: &'a [String],
+        program: &'a Program,
         segment: u32,
         target: &Target,
-        dram_bytes: u64,
+        buffers: Option<&'a Buffers>,
         found: &'a mut Findings,
     ) -> Self {
         let thread = |code: &Code| Thread {
@@ -116,9 +117,9 @@ impl<'a> Sanitizer<'a> {
         let chip_bytes = [target.spm_partition_bytes(), target.acc_partition_bytes()];
         Self {
             codes,
-            names,
+            program,
+            buffers,
             segment,
-            dram_bytes,
             chip_bytes,
             partitions: target.partitions as u32,
             threads: codes.iter().map(thread).collect(),
@@ -221,7 +222,7 @@ impl<'a> Sanitizer<'a> {
         let (memory, parts) = (footprint.memory, footprint.parts);
         let hull = footprint.hull(base);
         let (size, partitions) = match memory {
-            Memory::Dram => (self.dram_bytes, 1),
+            Memory::Dram => (self.program.dram_bytes, 1),
             memory => (self.chip_bytes[memory as usize], self.partitions),
         };
         if hull.0 < 0 || hull.1 > size as i64 || parts.1 > partitions {
@@ -239,6 +240,7 @@ impl<'a> Sanitizer<'a> {
             self.note(FindingKind::OutOfBounds, (index, at), None, None, detail);
             return;
         }
+        self.check_buffers(index, at, memory, parts, hull);
         let mut runs = std::mem::take(&mut self.runs);
         footprint.runs(base, &mut runs);
         let clock = self.threads[index].clock;
@@ -271,6 +273,35 @@ impl<'a> Sanitizer<'a> {
             self.note(kind, (index, at), earlier, bytes, String::new);
         }
         self.runs = runs;
+    }
+
+    /// The operand must lie in one of the buffers that the compiler meant for this instruction.
+    fn check_buffers(
+        &mut self,
+        index: usize,
+        at: usize,
+        memory: Memory,
+        parts: (u32, u32),
+        hull: (i64, i64),
+    ) {
+        let space = match memory {
+            Memory::Spm => Space::Spm,
+            Memory::Acc => Space::Acc,
+            Memory::Dram => return,
+        };
+        let code = &self.codes[index];
+        let Some(buffers) = self.buffers else { return };
+        let Some(used) = buffers.of(code.engine, code.steps[at].pc) else { return };
+        let places = used.iter().filter_map(|buffer| buffers.places.get(*buffer as usize));
+        if !places.clone().any(|place| place.holds(space, hull)) {
+            let meant: Vec<String> = places
+                .filter(|place| place.space == space)
+                .map(|place| format!("{:#x}..{:#x}", place.offset, place.offset + place.bytes))
+                .collect();
+            let bytes = Bytes { memory, parts, bytes: (hull.0 as u64, hull.1 as u64) };
+            let detail = || format!("its buffers lie at {}", meant.join(", "));
+            self.note(FindingKind::OutOfBuffer, (index, at), None, Some(bytes), detail);
+        }
     }
 
     fn forget(&mut self) {
@@ -393,7 +424,7 @@ impl<'a> Sanitizer<'a> {
             engine: code.engine,
             pc: step.pc,
             instruction: step.inst.to_string(),
-            origin: code.origin(step.pc, self.names),
+            origin: code.origin(step.pc, &self.program.origins),
         }
     }
 }

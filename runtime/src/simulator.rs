@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use kiln_machine::isa::Engine;
 use kiln_machine::map::FileMap;
 use kiln_machine::program::{
-    self, Binding, BindingRole, HostSegment, ImageExtent, ImageSource, Program, ProgramError, Segment,
+    self, Binding, BindingRole, Buffers, HostSegment, ImageExtent, ImageSource, Program, ProgramError,
+    Segment,
 };
 use kiln_machine::target::Target;
 use kiln_machine::tensor::Tensor;
@@ -52,6 +53,8 @@ pub struct Options {
     pub trace: bool,
     /// Look for races, and for whatever else [`Findings`] may hold.
     pub sanitize: bool,
+    /// What the compiler says of the buffers of each device segment, for the sanitizer; none: not known.
+    pub buffers: Vec<Buffers>,
     /// Executes host segments, if there may be any.
     pub host: Option<Box<dyn HostExecutor>>,
 }
@@ -151,15 +154,17 @@ impl<'a> Simulator<'a> {
         let mut counters = Counters::new(&self.program.origins, self.options.trace);
         let mut live = Live::new(self.target.partitions, self.target.spm_partition_bytes());
         let (mut tick, mut host_segments) = (0, 0);
+        let mut buffers = self.options.buffers.iter();
         for (index, segment) in self.segments.iter().enumerate() {
             match segment {
                 Loaded::Device(codes) => {
                     self.memories.clear_chip();
                     counters.begin(index as u32, codes);
                     let (memories, counting) = (&mut self.memories, &mut counters);
+                    let buffers = buffers.next();
                     let sanitizer = self.options.sanitize.then(|| {
-                        let (names, dram) = (&self.program.origins, self.program.dram_bytes);
-                        Sanitizer::new(codes, names, index as u32, self.target, dram, &mut self.findings)
+                        let found = &mut self.findings;
+                        Sanitizer::new(codes, self.program, index as u32, self.target, buffers, found)
                     });
                     let device =
                         Device::new(&settings, codes, memories, counting, &mut live, sanitizer, tick)?;

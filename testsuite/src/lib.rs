@@ -5,6 +5,7 @@ pub mod diff;
 pub mod faulty;
 pub mod fuzz;
 pub mod golden;
+pub mod mutate;
 pub mod onnx;
 pub mod onnx_text;
 pub mod sources;
@@ -20,6 +21,19 @@ pub fn repository() -> PathBuf {
 /// A folder of the models kept for the tests, in ONNX's test layout.
 pub fn model(name: &str) -> PathBuf {
     repository().join("testsuite/models").join(name)
+}
+
+/// The hand-written programs of `testsuite/golden/asm`, in order of name.
+pub fn hand_written() -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(repository().join("testsuite/golden/asm"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "s") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Every folder of `testsuite/models`, in order of name.

@@ -1,5 +1,6 @@
 //! Programs: what the backend emits, the file holds and the simulator runs.
 
+mod buffers;
 mod file;
 mod source;
 mod validate;
@@ -11,6 +12,8 @@ use bytes::Bytes;
 
 use crate::isa::{Engine, Word};
 use crate::tensor::DType;
+
+pub use buffers::{BufferPlace, Buffers};
 
 /// A compiled model, complete but for the bytes of the files it refers to.
 #[derive(Clone, Debug, Default, PartialEq)]

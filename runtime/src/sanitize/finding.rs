@@ -20,6 +20,8 @@ pub enum FindingKind {
     Unwritten,
     /// An operand leaves its memory.
     OutOfBounds,
+    /// An operand leaves its buffer for another's bytes.
+    OutOfBuffer,
     /// Streams wait for one another.
     Deadlock,
     /// A wait that no signal is left for.
@@ -43,6 +45,7 @@ impl FindingKind {
             FindingKind::WriteAfterWrite => "kiln::sanitize::write_after_write",
             FindingKind::Unwritten => "kiln::sanitize::unwritten",
             FindingKind::OutOfBounds => "kiln::sanitize::out_of_bounds",
+            FindingKind::OutOfBuffer => "kiln::sanitize::out_of_buffer",
             FindingKind::Deadlock => "kiln::sanitize::deadlock",
             FindingKind::SemaphoreUnderflow => "kiln::sanitize::semaphore_underflow",
             FindingKind::SemaphoreOverflow => "kiln::sanitize::semaphore_overflow",
@@ -68,7 +71,7 @@ impl FindingKind {
             }
             FindingKind::WriteAfterWrite => "one of the two must wait for a signal of the other",
             FindingKind::Unwritten => "an address or an extent is wrong, or a write is missing",
-            FindingKind::OutOfBounds => "an address or an extent is wrong",
+            FindingKind::OutOfBounds | FindingKind::OutOfBuffer => "an address or an extent is wrong",
             FindingKind::Deadlock => "each engine waits for a semaphore that only the next one could signal",
             FindingKind::SemaphoreUnderflow => "a signal is missing, or a wait is one too many",
             FindingKind::SemaphoreOverflow => {
@@ -150,6 +153,7 @@ impl Display for Finding {
             FindingKind::WriteAfterWrite => f.write_str("two writes race")?,
             FindingKind::Unwritten => f.write_str("a read of bytes that nothing wrote")?,
             FindingKind::OutOfBounds => f.write_str("an operand out of bounds")?,
+            FindingKind::OutOfBuffer => f.write_str("an operand outside its buffer")?,
             FindingKind::Deadlock => f.write_str("a deadlock")?,
             FindingKind::SemaphoreUnderflow => f.write_str("a wait that nothing will signal")?,
             FindingKind::SemaphoreOverflow => f.write_str("a semaphore that may overflow")?,

@@ -102,9 +102,12 @@ fn check(folder: &Path) {
         let mut options = CompileOptions::new(path.clone(), Target::preset(name).expect("a preset"));
         options.shapes = input_shapes.clone();
         options.device_only = true;
+        options.sanitize = true;
         let compiled = kiln::compile(&options).unwrap_or_else(|e| panic!("{name}: {}", e.in_one_line()));
         let run = compiled.run(&inputs).unwrap_or_else(|e| panic!("{name}: {}", e.in_one_line()));
         assert_close(name, &run.outputs, &wanted);
+        let faults: Vec<String> = run.findings.faults().map(ToString::to_string).collect();
+        assert!(faults.is_empty(), "{name}: {}", faults.join("\n"));
     }
 }
 

@@ -8,5 +8,6 @@ mod determinism;
 mod differential;
 mod fusion;
 mod golden;
+mod mutation;
 mod random;
 mod tidy;
