@@ -91,6 +91,12 @@ impl Bandwidth {
         self.now += ticks;
     }
 
+    /// What all transfers move in a second of so many ticks, in bytes.
+    pub(crate) fn bytes_per_second(&self, ticks_per_second: u64) -> u64 {
+        let sharers = self.units_left.iter().flatten().count() as u128;
+        (self.rate() * sharers * u128::from(ticks_per_second) / self.units_per_byte) as u64
+    }
+
     /// What each transfer moves in a tick.
     fn rate(&self) -> u128 {
         let sharers = self.units_left.iter().flatten().count();

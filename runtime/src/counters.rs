@@ -11,7 +11,9 @@ use kiln_machine::isa::{Class, Engine};
 use kiln_machine::target::Target;
 
 use crate::code::{Code, Step, Unit, Width};
-use crate::report::{EngineReport, OriginReport, Report, TraceEvent, split};
+use crate::live::Live;
+use crate::recorder::Recorder;
+use crate::report::{EngineReport, OriginReport, Report, split};
 
 /// The counters of a run over all its segments.
 #[derive(Default)]
@@ -19,7 +21,6 @@ pub(crate) struct Counters {
     pub(crate) names: Vec<String>,
     /// The streams of the segment that runs.
     pub(crate) streams: Vec<StreamCounters>,
-    segment: u32,
     engines: BTreeMap<Engine, EngineReport>,
     origins: BTreeMap<u32, OriginReport>,
     instructions: BTreeMap<&'static str, u64>,
@@ -29,7 +30,7 @@ pub(crate) struct Counters {
     vec_elements: u64,
     act_elements: u64,
     chip_bytes: u64,
-    trace: Option<Vec<TraceEvent>>,
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// One stream of the running segment.
@@ -84,18 +85,15 @@ impl Sums {
 
 impl Counters {
     /// Nothing counted; `names` are the program's origins.
-    pub(crate) fn new(names: &[String], trace: bool) -> Self {
-        Self { names: names.to_vec(), trace: trace.then(Vec::new), ..Self::default() }
-    }
-
-    /// Whether events are collected.
-    pub(crate) fn traces(&self) -> bool {
-        self.trace.is_some()
+    pub(crate) fn new(names: &[String], recorder: Option<Recorder>) -> Self {
+        Self { names: names.to_vec(), recorder, ..Self::default() }
     }
 
     /// A device segment begins, with this code.
     pub(crate) fn begin(&mut self, segment: u32, codes: &[Code]) {
-        self.segment = segment;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin(segment, codes.len());
+        }
         let stream = |code: &Code| StreamCounters {
             executed: vec![0; code.steps.len()],
             sums: vec![Sums::default(); code.dynamic],
@@ -111,13 +109,6 @@ impl Counters {
             stream.semaphore_ticks += ticks;
         } else {
             stream.hazard_ticks += ticks;
-        }
-    }
-
-    /// A unit works on an instruction.
-    pub(crate) fn event(&mut self, engine: Engine, pc: u32, start: u64, end: u64) {
-        if let Some(trace) = &mut self.trace {
-            trace.push(TraceEvent { engine, segment: self.segment, pc, start, end });
         }
     }
 
@@ -232,13 +223,10 @@ impl Counters {
     }
 
     /// The report of a run of `ticks` ticks.
-    pub(crate) fn report(
-        self,
-        target: &Target,
-        ticks: u64,
-        host_segments: u64,
-        spm_peak_bytes: u64,
-    ) -> Report {
+    pub(crate) fn report(self, target: &Target, ticks: u64, host_segments: u64, live: Live) -> Report {
+        let (spm_peak_bytes, spm) = live.finish(self.recorder.is_some());
+        let recorded = self.recorder.map(|recorder| recorder.finish(spm));
+        let (trace, timeline) = recorded.unwrap_or_default();
         let seconds = target.seconds(ticks);
         let femtojoules: u128 = self.engines.values().map(|engine| u128::from(engine.energy_fj)).sum();
         let static_joules = target.static_mw as f64 * 1e-3 * seconds;
@@ -264,7 +252,8 @@ impl Counters {
                 .filter_map(|(origin, cost)| Some((self.names.get(origin as usize)?.clone(), cost)))
                 .collect::<IndexMap<_, _>>(),
             host_segments,
-            trace: self.trace.unwrap_or_default(),
+            trace,
+            timeline,
         }
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Device<'a> {
                 streams_of_queues[usize::from(queue & 15)] = index;
             }
         }
-        let jump = settings.jump && !settings.values && !counters.traces() && sanitizer.is_none();
+        let jump = settings.jump && !settings.values && counters.recorder.is_none() && sanitizer.is_none();
         Ok(Self {
             settings,
             codes,
@@ -229,7 +229,14 @@ impl<'a> Device<'a> {
 
     /// Transfers start and end; the signals behind those that end leave.
     fn transfers_advance(&mut self, tick: u64) {
-        for ended in self.queues.advance(tick) {
+        let all_ended = self.queues.advance(tick);
+        if let Some(recorder) = &mut self.counters.recorder {
+            for (slice, start) in all_ended.iter().filter_map(|ended| ended.slice) {
+                recorder.moved(slice, start, tick);
+            }
+            recorder.dram_rate(tick, self.queues.dram_rate(self.settings.target.base_clock_hz));
+        }
+        for ended in all_ended {
             let index = self.streams_of_queues[ended.queue];
             self.clocks[index].complete = self.clocks[index].complete.max(tick);
             for signal in ended.signals {
@@ -291,6 +298,13 @@ impl<'a> Device<'a> {
         }
         if let Some(periods) = &mut self.periods {
             periods.took(index, at, sums);
+        }
+        if let Some(recorder) = &mut self.counters.recorder {
+            match step.inst {
+                Inst::Semw { sem, n } => recorder.wait(index, sem.0, n),
+                Inst::Sems { sem, n } => recorder.signal(index, sem.0, n),
+                _ => {}
+            }
         }
         let stream = &mut self.streams[index];
         let mut again = false;
@@ -423,6 +437,12 @@ impl<'a> Device<'a> {
         let now = self.now;
         let engine = self.codes[index].engine;
         let mut complete = now + cost.latency;
+        let slice = match &mut self.counters.recorder {
+            Some(recorder) if !matches!(step.unit, Unit::None) => {
+                recorder.event(index, engine, step.pc, now, now + cost.latency)
+            }
+            _ => None,
+        };
         match (&step.unit, engine) {
             (Unit::Transfer, Engine::Queue(queue)) => {
                 let transfer = Transfer {
@@ -430,6 +450,7 @@ impl<'a> Device<'a> {
                     busy: cost.busy,
                     dram_bytes: cost.dram_read_bytes + cost.dram_write_bytes,
                     signals: Vec::new(),
+                    slice,
                 };
                 self.queues.issue(queue.into(), transfer);
                 // The queue tells when it is complete.
@@ -441,9 +462,6 @@ impl<'a> Device<'a> {
                 self.mxu.start_product(now, rows, region, cost.busy, cost.latency);
             }
             _ => {}
-        }
-        if !matches!(step.unit, Unit::None) {
-            self.counters.event(engine, step.pc, now, now + cost.latency);
         }
         let clock = &mut self.clocks[index];
         clock.complete = clock.complete.max(complete);

@@ -28,6 +28,7 @@ mod mxu;
 mod pattern;
 mod period;
 mod queue;
+mod recorder;
 mod report;
 mod sanitize;
 mod semaphore;
@@ -45,7 +46,7 @@ pub mod peers {
 }
 
 pub use error::{SimError, Trap, TrapKind, Waiting};
-pub use report::{EngineReport, OriginReport, Report, TraceEvent};
+pub use report::{EngineReport, Flow, OriginReport, Report, Timeline, TraceEvent};
 pub use sanitize::{Bytes, Finding, FindingKind, Findings, Memory, Site};
 pub use simulator::{HostExecutor, Options, Simulator};
 pub use trace::perfetto;

@@ -100,17 +100,20 @@ impl Live {
         self.apart *= 2;
     }
 
-    /// The most bytes that were live at one of the moments.
-    pub(crate) fn peak(mut self) -> u64 {
+    /// The most bytes that were live at one of the moments; and if `tells`, from which tick on how many were.
+    pub(crate) fn finish(mut self, tells: bool) -> (u64, Vec<(u64, u64)>) {
         for stretch in std::mem::take(&mut self.stretches) {
             self.enter(stretch);
         }
-        let mut live = 0;
-        let sums = self.changes.iter().map(|change| {
+        let (mut live, mut peak, mut told) = (0, 0, Vec::new());
+        for (moment, change) in self.changes.iter().enumerate() {
             live += change;
-            live
-        });
-        sums.max().unwrap_or(0).max(0) as u64
+            peak = peak.max(live);
+            if tells && *change != 0 {
+                told.push((moment as u64 * self.apart, live.max(0) as u64));
+            }
+        }
+        (peak.max(0) as u64, told)
     }
 }
 
@@ -135,7 +138,7 @@ mod tests {
             {
                 live.touch(tick * scale, &touch(writes, bytes), 0);
             }
-            assert_eq!(live.peak(), 512 * 64);
+            assert_eq!(live.finish(false).0, 512 * 64);
         }
     }
 
@@ -145,6 +148,9 @@ mod tests {
         for (tick, writes, start) in [(1, true, 0), (2, true, 256), (8, false, 0), (9, false, 256)] {
             live.touch(tick, &touch(writes, (0, 256)), start);
         }
-        assert_eq!(live.peak(), 512 * 64);
+        let (peak, told) = live.finish(true);
+        assert_eq!(peak, 512 * 64);
+        // A read in a tick still finds its bytes live.
+        assert_eq!(told, [(1, 256 * 64), (2, 512 * 64), (9, 256 * 64), (10, 0)]);
     }
 }

@@ -26,12 +26,16 @@ pub(crate) struct Transfer {
     /// Bytes over the DRAM bus, in either direction.
     pub(crate) dram_bytes: u64,
     pub(crate) signals: Vec<Signal>,
+    /// Its slice in the trace.
+    pub(crate) slice: Option<usize>,
 }
 
 /// A transfer in its data phase.
 #[derive(Debug)]
 struct Active {
     transfer: Transfer,
+    /// When it began.
+    start: u64,
     /// The on-chip side is done no earlier.
     earliest_end: u64,
     /// Whether its bytes still share the DRAM.
@@ -76,6 +80,8 @@ pub(crate) struct QueuesState {
 pub(crate) struct Ended {
     pub(crate) queue: usize,
     pub(crate) signals: Vec<Signal>,
+    /// Its slice in the trace, and when its data phase began.
+    pub(crate) slice: Option<(usize, u64)>,
 }
 
 impl Queues {
@@ -113,6 +119,11 @@ impl Queues {
         true
     }
 
+    /// Bytes over the DRAM bus in a second of so many ticks, at the rates of now.
+    pub(crate) fn dram_rate(&self, ticks_per_second: u64) -> u64 {
+        self.bandwidth.bytes_per_second(ticks_per_second)
+    }
+
     /// When something happens next, if anything is under way.
     #[inline]
     pub(crate) fn next_event(&self) -> Option<u64> {
@@ -147,7 +158,8 @@ impl Queues {
             if let Some(active) =
                 queue.active.take_if(|active| !active.flowing && active.earliest_end <= tick)
             {
-                ended.push(Ended { queue: index, signals: active.transfer.signals });
+                let slice = active.transfer.slice.map(|slice| (slice, active.start));
+                ended.push(Ended { queue: index, signals: active.transfer.signals, slice });
             }
             let may_start = queue.active.is_none();
             if let Some(transfer) =
@@ -157,7 +169,8 @@ impl Queues {
                 if flowing {
                     self.bandwidth.start(index, transfer.dram_bytes);
                 }
-                queue.active = Some(Active { earliest_end: tick + transfer.busy, flowing, transfer });
+                let earliest_end = tick + transfer.busy;
+                queue.active = Some(Active { start: tick, earliest_end, flowing, transfer });
             }
         }
         self.next = self.find_next();
@@ -195,6 +208,7 @@ impl Queues {
         for queue in &mut self.queues {
             if let Some(active) = &mut queue.active {
                 active.earliest_end += ticks;
+                active.start += ticks;
                 active.transfer.data_start += ticks;
             }
             queue.waiting.iter_mut().for_each(|transfer| transfer.data_start += ticks);

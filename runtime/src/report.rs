@@ -46,10 +46,38 @@ pub struct TraceEvent {
     pub segment: u32,
     /// Word index.
     pub pc: u32,
-    /// Tick of issue.
+    /// Tick of issue; of a transfer, tick in which it begins to move its bytes.
     pub start: u64,
-    /// Tick of completion without contention.
+    /// Tick of completion.
     pub end: u64,
+}
+
+/// A wait that was passed: which slice of the trace came before the signal, and which after the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The semaphore.
+    pub semaphore: u8,
+    /// Index into [`Report::trace`].
+    pub from: usize,
+    /// Index into [`Report::trace`].
+    pub to: usize,
+}
+
+/// What a trace holds besides slices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timeline {
+    /// Order between streams.
+    pub flows: Vec<Flow>,
+    /// Tick, and bytes a second over the DRAM bus from there on.
+    pub dram_bytes_per_second: Vec<(u64, u64)>,
+    /// Tick, and scratchpad bytes that are live from there on, of the moments looked at.
+    pub spm_bytes: Vec<(u64, u64)>,
+    /// Instructions outside the window.
+    pub outside: u64,
+    /// Instructions in the window that were too many.
+    pub left_out: u64,
+    /// Tick of the first of them.
+    pub left_out_from: Option<u64>,
 }
 
 /// The counters of a run.
@@ -89,6 +117,8 @@ pub struct Report {
     pub host_segments: u64,
     /// Every instruction but control, if asked for.
     pub trace: Vec<TraceEvent>,
+    /// What goes with the trace.
+    pub timeline: Timeline,
 }
 
 /// Split `total` by weights, exactly: the parts sum to it. All weights zero count as equal.

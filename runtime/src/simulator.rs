@@ -1,6 +1,7 @@
 //! Programs on the simulated machine: loading, binding, running.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -21,6 +22,7 @@ use crate::dram::{Cursor, Dram, Extent, Source};
 use crate::error::SimError;
 use crate::execute::Memories;
 use crate::live::Live;
+use crate::recorder::Recorder;
 use crate::report::Report;
 use crate::sanitize::{Findings, Sanitizer};
 
@@ -49,8 +51,12 @@ pub struct Options {
     /// Threads that compute values, this one included; none: as many as the host runs at once. Neither values nor
     /// errors depend on it.
     pub threads: Option<NonZeroUsize>,
-    /// Collect [`Report::trace`].
+    /// Collect [`Report::trace`] and [`Report::timeline`].
     pub trace: bool,
+    /// Instructions that are traced meet these MXU cycles; none: all.
+    pub trace_window: Option<Range<u64>>,
+    /// Instructions that are traced at most; none: any number.
+    pub trace_limit: Option<usize>,
     /// Look for races, and for whatever else [`Findings`] may hold.
     pub sanitize: bool,
     /// What the compiler says of the buffers of each device segment, for the sanitizer; none: not known.
@@ -151,7 +157,13 @@ impl<'a> Simulator<'a> {
             values,
             jump: !self.options.every_period,
         };
-        let mut counters = Counters::new(&self.program.origins, self.options.trace);
+        let recorder = self.options.trace.then(|| {
+            let ticks = |cycle: u64| cycle.saturating_mul(self.target.mxu_clock_div);
+            let window = self.options.trace_window.as_ref();
+            let window = window.map_or(0..u64::MAX, |window| ticks(window.start)..ticks(window.end));
+            Recorder::new(window, self.options.trace_limit.unwrap_or(usize::MAX))
+        });
+        let mut counters = Counters::new(&self.program.origins, recorder);
         let mut live = Live::new(self.target.partitions, self.target.spm_partition_bytes());
         let (mut tick, mut host_segments) = (0, 0);
         let mut buffers = self.options.buffers.iter();
@@ -180,7 +192,7 @@ impl<'a> Simulator<'a> {
                 }
             }
         }
-        let report = counters.report(self.target, tick, host_segments, live.peak());
+        let report = counters.report(self.target, tick, host_segments, live);
         let outputs = if values { self.outputs()? } else { IndexMap::new() };
         Ok((outputs, report))
     }

@@ -20,7 +20,7 @@ use kiln_machine::{
 };
 use kiln_runtime::{EngineReport, Options, Report, Simulator, perfetto};
 use serde_json::json;
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{num::NonZeroUsize, ops::Range, path::PathBuf};
 
 /// Run a program on the simulated NPU: a file written by `kiln compile` or `kiln asm`, or assembly text (*.s).
 #[derive(clap::Args)]
@@ -61,9 +61,16 @@ pub struct Args {
     /// can go. Indices of gathers are not followed with --timing-only.
     #[arg(long)]
     sanitize: bool,
-    /// Write a trace of every instruction to this file, which ui.perfetto.dev opens.
+    /// Write a trace to this file, which ui.perfetto.dev opens: every instruction on its engine, arrows along the
+    /// semaphores, DRAM bandwidth and live scratchpad bytes.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Trace only what is under way from cycle A to cycle B.
+    #[arg(long, value_name = "A..B", value_parser = window, requires = "trace")]
+    trace_window: Option<Range<u64>>,
+    /// Trace no more instructions than that; how many were left out is told.
+    #[arg(long, value_name = "N", default_value_t = 200_000, requires = "trace")]
+    trace_limit: usize,
     /// Print one JSON object instead of the summary.
     #[arg(long)]
     json: bool,
@@ -91,6 +98,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         every_period: args.every_period,
         threads: args.threads,
         trace: args.trace.is_some(),
+        trace_window: args.trace_window.clone(),
+        trace_limit: Some(args.trace_limit),
         sanitize: args.sanitize,
         host: Some(Box::new(Evaluator)),
         ..Options::default()
@@ -120,6 +129,16 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     if let Some(file) = &args.trace {
         let trace = perfetto(&program, &target, &report);
         std::fs::write(file, trace).map_err(|source| Error::write(file, source))?;
+        let timeline = &report.timeline;
+        if let Some(tick) = timeline.left_out_from {
+            eprintln!(
+                "trace: {} instructions are in it; {} more, from cycle {} on, are not: \
+                 --trace-window A..B or --trace-limit N chooses others",
+                report.trace.len(),
+                timeline.left_out,
+                target.mxu_cycles(tick)
+            );
+        }
     }
     let dram = report.dram_read_bytes + report.dram_write_bytes;
     if args.json {
@@ -172,6 +191,17 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         print!("{}", sanitize::summary(findings));
     }
     Ok(code)
+}
+
+/// `A..B`, with A below B; either may be left out.
+fn window(text: &str) -> Result<Range<u64>, String> {
+    let (start, end) = text.split_once("..").ok_or("two cycles with `..` between them")?;
+    let cycle = |text: &str, otherwise: u64| match text.trim() {
+        "" => Ok(otherwise),
+        text => text.parse().map_err(|error| format!("{text}: {error}")),
+    };
+    let window = cycle(start, 0)?..cycle(end, u64::MAX)?;
+    if window.is_empty() { Err("no cycle is in it".to_owned()) } else { Ok(window) }
 }
 
 /// A runtime scalar is given like an input without dims.

@@ -8,7 +8,7 @@ use kiln_testsuite::mutate::{Kind, Score, compiled, sample, written};
 use kiln_testsuite::{hand_written, model};
 
 /// Mutants of each compiled program.
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 150;
 
 #[test]
 fn mutants_that_change_behaviour_are_reported() {
@@ -16,7 +16,7 @@ fn mutants_that_change_behaviour_are_reported() {
     for path in hand_written().expect("they are there") {
         subjects.push((path.display().to_string(), written(&path)));
     }
-    for name in ["gemm_bias_gelu", "attention", "softmax", "matmul_nk", "layer_norm"] {
+    for name in ["gemm_bias_gelu", "attention", "softmax", "matmul_nk", "layer_norm", "vit"] {
         subjects.push((name.to_owned(), compiled(&model(name), "edge")));
     }
     let mut totals: BTreeMap<Kind, Score> = BTreeMap::new();
