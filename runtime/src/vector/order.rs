@@ -1,0 +1,102 @@
+//! Elements chosen along the last dim of each partition: by index, and by size.
+
+use kiln_machine::isa::Shape;
+
+use super::Arg;
+use super::fold::Fold;
+use crate::convert::Number;
+use crate::elementwise::{Scratch, each_part};
+use crate::error::TrapKind;
+use crate::lane::{Fault, OnChip, Place};
+
+/// `dst[p, i0, i1, i2] = src[p, i0, i1, idx[p, i0, i1, i2]]`.
+pub(crate) fn shuffle(
+    chip: &mut OnChip,
+    [dst, src, idx]: [Arg<'_>; 3],
+    shape: Shape,
+    bound: u32,
+) -> Result<(), TrapKind> {
+    let source = Shape { n: [shape.n[0], shape.n[1], bound], ..shape };
+    let [to, from, idx] = [dst.place(chip, shape)?, src.place(chip, source)?, idx.place(chip, shape)?];
+    if !idx.dt.is_integer() {
+        return Err(TrapKind::ElementType { dt: idx.dt });
+    }
+    if src.is_integer() && dst.is_integer() {
+        shuffle_as::<i32>(chip, shape, [&to, &from, &idx], bound as usize)
+    } else {
+        shuffle_as::<f32>(chip, shape, [&to, &from, &idx], bound as usize)
+    }
+}
+
+fn shuffle_as<N: Number>(
+    chip: &mut OnChip,
+    shape: Shape,
+    [to, from, idx]: [&Place; 3],
+    bound: usize,
+) -> Result<(), TrapKind> {
+    let [n0, n1, n2] = shape.n.map(|n| n as usize);
+    each_part(chip, shape.parts.into(), &[to, from, idx], |reach, _: &mut Scratch<N>| {
+        let (mut out, mut indices) = (vec![N::default(); n2], vec![0i32; n2]);
+        for row in 0..n0 * n1 {
+            reach.load(idx, row * n2, &mut indices)?;
+            for (out, index) in out.iter_mut().zip(&indices) {
+                if *index < 0 || *index as usize >= bound {
+                    return Err(TrapKind::Index { index: (*index).into(), size: bound as u32 });
+                }
+                // Element by element: what no index names need not be written.
+                reach.load(from, row * bound + *index as usize, std::slice::from_mut(out))?;
+            }
+            reach.store(to, row * n2, &out);
+        }
+        Ok(())
+    })
+}
+
+/// The k largest or smallest of each row, sorted, with their indices.
+pub(crate) fn top_k(
+    chip: &mut OnChip,
+    [values, indices, src]: [Arg<'_>; 3],
+    shape: Shape,
+    k: u32,
+    smallest: bool,
+) -> Result<(), TrapKind> {
+    if k > shape.n[2] {
+        return Err(TrapKind::Extents(format!("the {k} first of {} elements", shape.n[2])));
+    }
+    let result = Shape { n: [shape.n[0], shape.n[1], k], ..shape };
+    let places = [values.place(chip, result)?, indices.place(chip, result)?, src.place(chip, shape)?];
+    if src.is_integer() {
+        top_k_as::<i32>(chip, shape, &places, k as usize, smallest)
+    } else {
+        top_k_as::<f32>(chip, shape, &places, k as usize, smallest)
+    }
+}
+
+fn top_k_as<N: Fold>(
+    chip: &mut OnChip,
+    shape: Shape,
+    [values, indices, src]: &[Place; 3],
+    k: usize,
+    smallest: bool,
+) -> Result<(), TrapKind> {
+    let [n0, n1, n2] = shape.n.map(|n| n as usize);
+    each_part(chip, shape.parts.into(), &[src, values, indices], |reach, _: &mut Scratch<N>| {
+        let mut row = vec![N::default(); n2];
+        for index in 0..n0 * n1 {
+            reach.load(src, index * n2, &mut row)?;
+            let mut order: Vec<i32> = (0..n2 as i32).collect();
+            // Stable, so the lower index stays first among equals. NaN counts as the largest.
+            order.sort_by(|a, b| {
+                let (x, y) = (row[*a as usize], row[*b as usize]);
+                let ascending = x.order(y);
+                if smallest { ascending } else { ascending.reverse() }
+            });
+            order.truncate(k);
+            let picked: Vec<N> = order.iter().map(|at| row[*at as usize]).collect();
+            reach.store(values, index * k, &picked);
+            reach.store(indices, index * k, &order);
+        }
+        Ok::<(), Fault>(())
+    })?;
+    Ok(())
+}
