@@ -198,12 +198,12 @@ impl Linker {
             self.program.image.push(ImageExtent { source, ..extent });
         }
         for segment in emitted.segments {
-            let Segment::Device(DeviceSegment { mut streams }) = segment else { continue };
+            let Segment::Device(DeviceSegment { mut streams, others }) = segment else { continue };
             for range in streams.values_mut().flat_map(|s| &mut s.origins) {
                 let OriginRange { shares, .. } = range;
                 shares.iter_mut().for_each(|share| share.origin = origin_numbers[share.origin as usize]);
             }
-            self.program.segments.push(Segment::Device(DeviceSegment { streams }));
+            self.program.segments.push(Segment::Device(DeviceSegment { streams, others }));
         }
         self.program.dram_bytes = self.program.dram_bytes.max(emitted.dram_bytes);
         self.layout.base = self.program.dram_bytes.next_multiple_of(ALIGN_BYTES);

@@ -72,6 +72,9 @@ pub fn check(program: &Program, target: &Target) -> Result<CheckReport, CheckErr
     let mut report = CheckReport { executed: 0, races_complete: true };
     for segment in &program.segments {
         if let Segment::Device(device) = segment {
+            if !device.others.is_empty() {
+                return Err(CheckError::Inconsistent("streams of several cores are not checked".into()));
+            }
             let streams = decode(device)?;
             semaphores(&streams, target)?;
             let one = run::run(&streams, program, target)?;

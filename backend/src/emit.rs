@@ -245,7 +245,7 @@ fn assemble(
         blobs: image.blobs,
         image: image.extents,
         origins,
-        segments: vec![Segment::Device(DeviceSegment { streams })],
+        segments: vec![Segment::Device(DeviceSegment::of_one_core(streams))],
     })
 }
 

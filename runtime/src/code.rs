@@ -11,6 +11,7 @@ use crate::error::{SimError, TrapKind};
 
 /// The instructions of one stream.
 pub(crate) struct Code {
+    pub(crate) core: u8,
     pub(crate) engine: Engine,
     pub(crate) steps: Vec<Step>,
     /// Index into `steps` of the instruction that starts at a word, or `NOWHERE`.
@@ -82,8 +83,9 @@ pub(crate) enum Width {
 }
 
 impl Code {
-    /// Decode a stream's words.
+    /// Decode the words of a stream of a core.
     pub(crate) fn decode(
+        core: u8,
         engine: Engine,
         words: &[Word],
         origins: &[OriginRange],
@@ -93,9 +95,14 @@ impl Code {
             && u64::from(queue) >= target.dma_queues
         {
             let reason = format!("the machine has {} DMA queues", target.dma_queues);
-            return Err(SimError::Illegal { engine: engine.to_string(), pc: 0, reason });
+            return Err(SimError::Illegal { engine: name(core, engine), pc: 0, reason });
+        }
+        if u64::from(core) >= target.cores {
+            let reason = format!("the machine has {} cores", target.cores);
+            return Err(SimError::Illegal { engine: name(core, engine), pc: 0, reason });
         }
         let mut code = Self {
+            core,
             engine,
             steps: Vec::with_capacity(words.len()),
             index_of_word: vec![NOWHERE; words.len()],
@@ -107,7 +114,7 @@ impl Code {
         let mut pc = 0;
         while pc < words.len() {
             let illegal =
-                |reason: String| SimError::Illegal { engine: engine.to_string(), pc: pc as u32, reason };
+                |reason: String| SimError::Illegal { engine: name(core, engine), pc: pc as u32, reason };
             let (inst, length) = Inst::decode(&words[pc..]).map_err(|error| illegal(error.to_string()))?;
             if !engine.runs(inst.class()) {
                 return Err(illegal(format!("`{}` does not run on this engine", inst.mnemonic())));
@@ -153,6 +160,11 @@ impl Code {
         });
     }
 
+    /// What its stream is called.
+    pub(crate) fn name(&self) -> String {
+        name(self.core, self.engine)
+    }
+
     /// The index of the instruction that starts at a word.
     pub(crate) fn index_of(&self, pc: Pc) -> Result<usize, TrapKind> {
         match self.index_of_word.get(pc.0 as usize) {
@@ -174,6 +186,11 @@ impl Code {
         let names = range.shares.iter().filter_map(|share| names.get(share.origin as usize));
         names.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What a stream is called: its engine, with its core unless that is the first.
+fn name(core: u8, engine: Engine) -> String {
+    if core == 0 { engine.to_string() } else { format!("{engine} of core {core}") }
 }
 
 /// The access-pattern registers that the cost of an instruction depends on, the one of its extents first.

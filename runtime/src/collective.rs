@@ -49,7 +49,12 @@ pub(crate) struct Torus {
 impl Torus {
     pub(crate) fn new(target: &Target) -> Self {
         let rows = target.torus_rows;
-        Self { rows, columns: target.cores / rows, hop: duration::link_latency(target), free: BTreeMap::new() }
+        Self {
+            rows,
+            columns: target.cores / rows,
+            hop: duration::link_latency(target),
+            free: BTreeMap::new(),
+        }
     }
 
     /// The links from one core to another, in their order.
@@ -66,7 +71,9 @@ impl Torus {
         };
         let columns = self.columns;
         walk(&mut column, to % columns, columns, Direction::East, Direction::West, &|c| row * columns + c);
-        walk(&mut row, to / columns, self.rows, Direction::South, Direction::North, &|r| r * columns + column);
+        walk(&mut row, to / columns, self.rows, Direction::South, Direction::North, &|r| {
+            r * columns + column
+        });
         links
     }
 

@@ -92,7 +92,7 @@ impl Counters {
     /// A device segment begins, with this code.
     pub(crate) fn begin(&mut self, segment: u32, codes: &[Code]) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.begin(segment, codes.len());
+            recorder.begin(segment, codes.iter().map(|code| code.core).collect());
         }
         let stream = |code: &Code| StreamCounters {
             executed: vec![0; code.steps.len()],
@@ -223,8 +223,13 @@ impl Counters {
     }
 
     /// The report of a run of `ticks` ticks.
-    pub(crate) fn report(self, target: &Target, ticks: u64, host_segments: u64, live: Live) -> Report {
-        let (spm_peak_bytes, spm) = live.finish(self.recorder.is_some());
+    ///
+    /// The scratchpads of its cores are told by the one with the highest water; the trace's counter is the first one's.
+    pub(crate) fn report(self, target: &Target, ticks: u64, host_segments: u64, live: Vec<Live>) -> Report {
+        let tells = self.recorder.is_some();
+        let waters: Vec<_> = live.into_iter().map(|live| live.finish(tells)).collect();
+        let spm_peak_bytes = waters.iter().map(|(peak, _)| *peak).max().unwrap_or(0);
+        let spm = waters.into_iter().next().map(|(_, timeline)| timeline).unwrap_or_default();
         let recorded = self.recorder.map(|recorder| recorder.finish(spm));
         let (trace, timeline) = recorded.unwrap_or_default();
         let seconds = target.seconds(ticks);

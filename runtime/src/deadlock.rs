@@ -29,22 +29,24 @@ pub(crate) fn error(device: &Device<'_>, cycle: u64) -> SimError {
 /// The engine that could signal what this one waits for, if it has not ended.
 fn waits_for(device: &Device<'_>, index: usize) -> Option<usize> {
     let Some(Blocked::Semaphore { semaphore, .. }) = device.blocked(index) else { return None };
-    let producer = device.semaphores.users(semaphore).producer?;
-    let at = device.codes.iter().position(|code| code.engine == producer)?;
+    let producer = device.semaphores(index).users(semaphore).producer?;
+    let core = device.codes[index].core;
+    let at = device.codes.iter().position(|code| code.core == core && code.engine == producer)?;
     (!device.streams[at].halted).then_some(at)
 }
 
 fn waiting(device: &Device<'_>, index: usize) -> Waiting {
     let why = match device.blocked(index) {
         Some(Blocked::Semaphore { semaphore, n }) => {
-            let producer = match device.semaphores.users(semaphore).producer {
+            let producer = match device.semaphores(index).users(semaphore).producer {
                 Some(producer) => format!("signalled by {producer}"),
                 None => "signalled by no instruction".to_owned(),
             };
-            let count = device.semaphores.count(semaphore);
+            let count = device.semaphores(index).count(semaphore);
             format!("sem{semaphore} is {count}, needs {n}, {producer}")
         }
         Some(Blocked::Transfers) => "waits for its transfers".to_owned(),
+        Some(Blocked::Cores { group }) => format!("waits for the other cores of group {group}"),
         None => "runs".to_owned(),
     };
     let (code, stream) = (&device.codes[index], &device.streams[index]);

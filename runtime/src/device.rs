@@ -6,12 +6,15 @@
 //! cause is complete, an engine that waited for it computes after its producers did, and values do not depend
 //! on timing as long as the program's waits are right.
 
+mod together;
+
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{AccessPattern, Csr, Engine, Extent, Inst};
 use kiln_machine::target::Target;
 
 use crate::bandwidth::{Bandwidth, Rate};
 use crate::code::{self, Code, Step, Touch, Unit};
+use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
 use crate::error::{SimError, Trap, TrapKind};
 use crate::execute::Memories;
@@ -33,6 +36,8 @@ pub(crate) enum Blocked {
     Semaphore { semaphore: u8, n: u16 },
     /// It waits for its transfers.
     Transfers,
+    /// It waits for the other cores of its group.
+    Cores { group: u8 },
 }
 
 /// An engine in time.
@@ -72,12 +77,20 @@ pub(crate) struct Device<'a> {
     pub(crate) codes: &'a [Code],
     pub(crate) streams: Vec<Stream>,
     clocks: Vec<Clock>,
-    pub(crate) semaphores: Semaphores,
+    /// Of each core.
+    semaphores: Vec<Semaphores>,
+    /// Of all cores, one core's after another's.
     queues: Queues,
-    mxu: MxuTiming,
+    /// Of each core.
+    mxu: Vec<MxuTiming>,
+    /// Which of the cores each stream belongs to.
+    slots: Vec<usize>,
+    torus: Torus,
+    /// Where each collective engine stands in the meeting that it waits for.
+    meetings: Vec<Meeting>,
     memories: &'a mut Memories,
     pub(crate) counters: &'a mut Counters,
-    live: &'a mut Live,
+    live: &'a mut [Live],
     sanitizer: Option<Sanitizer<'a>>,
     now: u64,
     /// Instructions taken.
@@ -87,7 +100,18 @@ pub(crate) struct Device<'a> {
     memos: Vec<Vec<Option<Memo>>>,
     periods: Option<Periods>,
     /// The stream of each queue.
-    streams_of_queues: [usize; 16],
+    streams_of_queues: Vec<usize>,
+}
+
+/// Where a stream stands in a meeting of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    /// It is at none.
+    Away,
+    /// It is there.
+    There,
+    /// All have been there; it goes on from that tick.
+    Over,
 }
 
 impl<'a> Device<'a> {
@@ -98,15 +122,22 @@ impl<'a> Device<'a> {
         codes: &'a [Code],
         memories: &'a mut Memories,
         counters: &'a mut Counters,
-        live: &'a mut Live,
+        live: &'a mut [Live],
         sanitizer: Option<Sanitizer<'a>>,
         start: u64,
     ) -> Result<Self, SimError> {
         let target = settings.target;
-        let semaphores = Semaphores::new(target.semaphores as usize, codes)?;
+        let core_count = memories.cores.len();
+        let semaphores = memories
+            .cores
+            .iter()
+            .map(|core| Semaphores::new(target.semaphores as usize, core.number, codes))
+            .collect::<Result<_, _>>()?;
+        let slots: Vec<usize> = codes.iter().map(|code| memories.slot(code.core).unwrap_or(0)).collect();
+        let queue_count = core_count * target.dma_queues as usize;
         let per_tick = |bytes_per_second| Rate::per_tick(bytes_per_second, target.base_clock_hz);
         let bandwidth = Bandwidth::new(
-            target.dma_queues as usize,
+            queue_count,
             per_tick(target.dma_queue_bytes_per_second),
             per_tick(target.dram_bytes_per_second),
             start,
@@ -117,21 +148,26 @@ impl<'a> Device<'a> {
             complete: start,
             blocked: None,
         };
-        let mut streams_of_queues = [0; 16];
+        let mut streams_of_queues = vec![0; queue_count];
         for (index, code) in codes.iter().enumerate() {
             if let Engine::Queue(queue) = code.engine {
-                streams_of_queues[usize::from(queue & 15)] = index;
+                streams_of_queues[slots[index] * target.dma_queues as usize + usize::from(queue)] = index;
             }
         }
-        let jump = settings.jump && !settings.values && counters.recorder.is_none() && sanitizer.is_none();
+        // Periods are looked for in the state of one core.
+        let quiet = !settings.values && counters.recorder.is_none() && sanitizer.is_none();
+        let jump = settings.jump && quiet && core_count == 1;
         Ok(Self {
             settings,
             codes,
             clocks: streams.iter().map(clock).collect(),
             streams,
             semaphores,
-            queues: Queues::new(target.dma_queues as usize, bandwidth),
-            mxu: MxuTiming::new(target.partitions, target.row_groups),
+            queues: Queues::new(queue_count, bandwidth),
+            mxu: (0..core_count).map(|_| MxuTiming::new(target.partitions, target.row_groups)).collect(),
+            slots,
+            torus: Torus::new(target),
+            meetings: vec![Meeting::Away; codes.len()],
             memories,
             counters,
             live,
@@ -164,7 +200,7 @@ impl<'a> Device<'a> {
                     (tick, index) = (clock.next, i);
                 }
             }
-            let (signal, transfer) = (self.semaphores.next_arrival(), self.queues.next_event());
+            let (signal, transfer) = (self.next_signal(), self.queues.next_event());
             let event = signal.unwrap_or(NEVER).min(transfer.unwrap_or(NEVER));
             let next = tick.min(event);
             if next == NEVER {
@@ -200,7 +236,7 @@ impl<'a> Device<'a> {
             let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
             if next > bound
                 || next == NEVER
-                || comes_before(self.semaphores.next_arrival())
+                || comes_before(self.next_signal())
                 || comes_before(self.queues.next_event())
             {
                 return Ok(());
@@ -211,11 +247,17 @@ impl<'a> Device<'a> {
 
     /// A signal counts, and wakes whoever waits for its semaphore.
     fn signal_arrives(&mut self) -> Result<(), SimError> {
-        match self.semaphores.arrive() {
+        let arrivals = self.semaphores.iter().map(Semaphores::next_arrival);
+        let Some(slot) = arrivals.enumerate().find(|(_, at)| *at == Some(self.now)).map(|(slot, _)| slot)
+        else {
+            return Ok(());
+        };
+        match self.semaphores[slot].arrive() {
             Ok(Some(semaphore)) => {
-                for clock in &mut self.clocks {
+                for (clock, of) in self.clocks.iter_mut().zip(&self.slots) {
                     if let Some((Blocked::Semaphore { semaphore: waits, .. }, _)) = clock.blocked
                         && waits == semaphore
+                        && *of == slot
                     {
                         clock.next = self.now;
                     }
@@ -252,7 +294,30 @@ impl<'a> Device<'a> {
 
     fn send(&mut self, tick: u64, index: usize, signal: Signal) {
         let arrives = tick + duration::semaphore_latency(self.settings.target);
-        self.semaphores.send(arrives, signal.semaphore, signal.n, index, signal.pc);
+        let slot = self.slots[index];
+        self.semaphores[slot].send(arrives, signal.semaphore, signal.n, index, signal.pc);
+    }
+
+    /// When the next signal of any core arrives.
+    #[inline]
+    fn next_signal(&self) -> Option<u64> {
+        self.semaphores.iter().filter_map(Semaphores::next_arrival).min()
+    }
+
+    /// The semaphores that a stream sees.
+    pub(crate) fn semaphores(&self, index: usize) -> &Semaphores {
+        &self.semaphores[self.slots[index]]
+    }
+
+    /// The number of a stream's queue among those of all cores, if it is a queue's.
+    #[inline]
+    fn queue_of(&self, index: usize) -> Option<usize> {
+        match self.codes[index].engine {
+            Engine::Queue(queue) => {
+                Some(self.slots[index] * self.settings.target.dma_queues as usize + usize::from(queue))
+            }
+            _ => None,
+        }
     }
 
     /// An engine takes its next instruction, or finds that it cannot yet.
@@ -284,7 +349,7 @@ impl<'a> Device<'a> {
         self.taken += 1;
         let at = self.streams[index].at;
         if let Some(sanitizer) = &mut self.sanitizer {
-            let chip = self.settings.values.then_some(&self.memories.chip);
+            let chip = self.settings.values.then_some(&self.memories.cores[0].chip);
             sanitizer.take(index, at, &self.streams[index], chip);
         }
         self.counters.streams[index].executed[at] += 1;
@@ -318,7 +383,7 @@ impl<'a> Device<'a> {
             Inst::Li { rd, imm } => stream.set_register(*rd, *imm),
             Inst::Apset { ap, pattern } => stream.patterns[usize::from(ap.0 & 15)] = *pattern,
             Inst::ReadCsr { rd, which } => {
-                let value = self.control_register(*which)?;
+                let value = self.control_register(index, *which)?;
                 self.streams[index].set_register(*rd, value);
             }
             Inst::Sems { sem, n } => {
@@ -333,8 +398,12 @@ impl<'a> Device<'a> {
             Inst::Endl {} => again = stream.end_loop(code)?,
             inst => {
                 self.touch(index, step);
-                if self.settings.values {
-                    self.memories.execute(inst, &mut self.streams[index])?;
+                if let Inst::Cput { core, dst, src, shape } = inst {
+                    cost = self.put(index, step, *core, (dst, src, *shape))?;
+                } else if let Inst::Cred { .. } = inst {
+                    cost = together::MET;
+                } else if self.settings.values {
+                    self.memories.execute(self.slots[index], inst, &mut self.streams[index])?;
                 }
             }
         }
@@ -369,12 +438,13 @@ impl<'a> Device<'a> {
     /// Note what the instruction touches in the scratchpad.
     fn touch(&mut self, index: usize, step: &Step) {
         let (stream, tick) = (&self.streams[index], self.now - self.jumped);
+        let live = &mut self.live[self.slots[index]];
         for touch in &step.touches {
-            self.live.touch(tick, touch, stream.added(touch.reg));
+            live.touch(tick, touch, stream.added(touch.reg));
         }
         if let Some(memo) = step.dynamic.and_then(|dynamic| self.memos[index][dynamic as usize].as_ref()) {
             for touch in &memo.touches {
-                self.live.touch(tick, touch, stream.added(touch.reg));
+                live.touch(tick, touch, stream.added(touch.reg));
             }
         }
     }
@@ -385,20 +455,35 @@ impl<'a> Device<'a> {
         let start = match (&step.unit, &step.inst) {
             (Unit::Product { .. }, _) => {
                 let (rows, region) = self.product(index, step);
-                self.mxu.product_start(now, rows, &region, step.cost.busy)
+                self.mxu[self.slots[index]].product_start(now, rows, &region, step.cost.busy)
             }
-            (Unit::Load { .. }, _) => self.mxu.load_start(now),
+            (Unit::Load { .. }, _) => self.mxu[self.slots[index]].load_start(now),
             (_, Inst::Semw { sem, n }) => {
-                self.semaphores.check(sem.0)?;
-                if !self.semaphores.take(sem.0, *n) {
+                let semaphores = &mut self.semaphores[self.slots[index]];
+                semaphores.check(sem.0)?;
+                if !semaphores.take(sem.0, *n) {
                     self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
                     return Ok(false);
                 }
                 now
             }
             // The program ends when everything is complete, so the end of a stream waits for nothing.
-            (_, Inst::Fence {}) => match self.codes[index].engine {
-                Engine::Queue(queue) if !self.queues.is_empty(queue.into()) => {
+            (_, Inst::Bar { group } | Inst::Cred { group, .. }) => match self.meetings[index] {
+                Meeting::Over => {
+                    self.meetings[index] = Meeting::Away;
+                    now
+                }
+                // A meeting is entered when all before it is complete.
+                Meeting::Away if self.clocks[index].complete > now => self.clocks[index].complete,
+                Meeting::Away | Meeting::There => {
+                    self.meetings[index] = Meeting::There;
+                    self.block(index, Blocked::Cores { group: *group });
+                    self.meet(index, *group)?;
+                    return Ok(false);
+                }
+            },
+            (_, Inst::Fence {}) => match self.queue_of(index) {
+                Some(queue) if !self.queues.is_empty(queue) => {
                     self.block(index, Blocked::Transfers);
                     return Ok(false);
                 }
@@ -435,16 +520,16 @@ impl<'a> Device<'a> {
     /// The instruction issues now: its unit is busy, its completion and the stream's next turn are set.
     fn occupy(&mut self, index: usize, step: &Step, cost: &Cost) {
         let now = self.now;
-        let engine = self.codes[index].engine;
         let mut complete = now + cost.latency;
+        let engine = self.codes[index].engine;
         let slice = match &mut self.counters.recorder {
             Some(recorder) if !matches!(step.unit, Unit::None) => {
                 recorder.event(index, engine, step.pc, now, now + cost.latency)
             }
             _ => None,
         };
-        match (&step.unit, engine) {
-            (Unit::Transfer, Engine::Queue(queue)) => {
+        match (&step.unit, self.queue_of(index)) {
+            (Unit::Transfer, Some(queue)) => {
                 let transfer = Transfer {
                     data_start: now + (cost.latency - cost.busy.min(cost.latency)),
                     busy: cost.busy,
@@ -452,14 +537,16 @@ impl<'a> Device<'a> {
                     signals: Vec::new(),
                     slice,
                 };
-                self.queues.issue(queue.into(), transfer);
+                self.queues.issue(queue, transfer);
                 // The queue tells when it is complete.
                 complete = now;
             }
-            (Unit::Load { rows }, _) => self.mxu.start_load(now, *rows, cost.busy, cost.latency),
+            (Unit::Load { rows }, _) => {
+                self.mxu[self.slots[index]].start_load(now, *rows, cost.busy, cost.latency)
+            }
             (Unit::Product { .. }, _) => {
                 let (rows, region) = self.product(index, step);
-                self.mxu.start_product(now, rows, region, cost.busy, cost.latency);
+                self.mxu[self.slots[index]].start_product(now, rows, region, cost.busy, cost.latency);
             }
             _ => {}
         }
@@ -524,9 +611,9 @@ impl<'a> Device<'a> {
                 *since += ticks;
             }
         }
-        self.semaphores.shift(ticks);
+        self.semaphores.iter_mut().for_each(|semaphores| semaphores.shift(ticks));
         self.queues.shift(ticks);
-        self.mxu.shift(ticks);
+        self.mxu.iter_mut().for_each(|mxu| mxu.shift(ticks));
     }
 
     /// All that decides what comes.
@@ -542,41 +629,39 @@ impl<'a> Device<'a> {
         State {
             now,
             streams: streams.map(|((s, code), c)| StreamState::new(s, code, clock(c))).collect(),
-            semaphores: self.semaphores.state(now),
+            semaphores: self.semaphores.iter().map(|semaphores| semaphores.state(now)).collect(),
             queues: self.queues.state(now),
-            mxu: self.mxu.state(now),
+            mxu: self.mxu.iter().map(|mxu| mxu.state(now)).collect(),
             waited: waited.map(|stream| (stream.semaphore_ticks, stream.hazard_ticks)).collect(),
         }
     }
 
     /// A signal leaves when everything before it is complete.
     fn signal(&mut self, index: usize, signal: Signal) -> Result<(), TrapKind> {
-        self.semaphores.check(signal.semaphore)?;
-        let behind_transfers = match self.codes[index].engine {
-            Engine::Queue(queue) => self.queues.signal_behind(queue.into(), signal),
-            _ => false,
-        };
+        self.semaphores(index).check(signal.semaphore)?;
+        let queue = self.queue_of(index);
+        let behind_transfers = queue.is_some_and(|queue| self.queues.signal_behind(queue, signal));
         if !behind_transfers {
             self.send(self.clocks[index].complete.max(self.now), index, signal);
         }
         Ok(())
     }
 
-    fn control_register(&self, which: Csr) -> Result<i64, TrapKind> {
+    fn control_register(&self, index: usize, which: Csr) -> Result<i64, TrapKind> {
         match which {
             Csr::Scalar(n) => match self.settings.scalars.get(usize::from(n)) {
                 Some(value) => Ok(i64::from(*value)),
                 None => Err(TrapKind::Absent("a runtime scalar of this number")),
             },
             Csr::Cycle => Ok((self.now / self.settings.target.mxu_clock_div) as i64),
-            Csr::Core => Ok(0),
+            Csr::Core => Ok(self.codes[index].core.into()),
         }
     }
 
     fn trap_at(&self, index: usize, pc: u32, kind: TrapKind) -> SimError {
         let code = &self.codes[index];
         SimError::Trap(Box::new(Trap {
-            engine: code.engine.to_string(),
+            engine: code.name(),
             pc,
             cycle: self.now / self.settings.target.mxu_clock_div,
             instruction: code.at_word(pc).map_or_else(String::new, |inst| inst.to_string()),
@@ -591,9 +676,9 @@ impl<'a> Device<'a> {
         match code.steps.get(stream.at) {
             Some(step) if !stream.halted => {
                 let origin = code.origin(step.pc, &self.counters.names);
-                format!("{} at word {}: {}  [{origin}]", code.engine, step.pc, step.inst)
+                format!("{} at word {}: {}  [{origin}]", code.name(), step.pc, step.inst)
             }
-            _ => format!("{} has ended", code.engine),
+            _ => format!("{} has ended", code.name()),
         }
     }
 

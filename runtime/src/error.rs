@@ -57,6 +57,14 @@ pub enum SimError {
         second: String,
     },
 
+    /// The sanitizer was asked for on a program of several cores.
+    #[error("the sanitizer follows one core; this program runs on {cores}")]
+    #[diagnostic(code(kiln::sim::sanitize_cores), help("run it without --sanitize, or one core at a time"))]
+    SanitizeCores {
+        /// How many it runs on.
+        cores: usize,
+    },
+
     /// An input that the program needs was not given.
     #[error("input `{name}` is missing")]
     #[diagnostic(code(kiln::sim::missing_input), help("the program's inputs are: {expected}"))]

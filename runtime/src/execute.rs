@@ -1,5 +1,7 @@
 //! From an instruction with its registers to the values it makes.
 
+use std::sync::Arc;
+
 use kiln_machine::isa::{Add, Ap, Inst, View};
 use kiln_machine::target::Target;
 
@@ -15,38 +17,55 @@ use crate::vector::{self, Affine, Arg};
 
 /// Everything that holds values.
 pub(crate) struct Memories {
-    pub(crate) chip: OnChip,
+    /// Of each core that runs anything, in the order of their numbers.
+    pub(crate) cores: Vec<CoreMemory>,
     pub(crate) dram: Dram,
+}
+
+/// The memories of one core.
+pub(crate) struct CoreMemory {
+    pub(crate) number: u8,
+    pub(crate) chip: OnChip,
     pub(crate) grid: Grid,
     pub(crate) tables: activation::Tables,
 }
 
 impl Memories {
-    /// This DRAM, and on-chip memories of this machine with nothing in them.
-    pub(crate) fn new(target: &Target, dram: Dram, threads: usize) -> Self {
-        Self {
+    /// This DRAM, and on-chip memories of these cores of the machine with nothing in them.
+    pub(crate) fn new(target: &Target, dram: Dram, threads: usize, cores: &[u8]) -> Self {
+        let team = Arc::new(Team::new(threads));
+        let core = |number: &u8| CoreMemory {
+            number: *number,
             chip: OnChip::new(
                 target.partitions as usize,
                 target.spm_partition_bytes() as usize,
                 target.acc_partition_bytes() as usize,
-                Team::new(threads),
+                team.clone(),
             ),
-            dram,
             grid: Grid::new(target.partitions as usize, target.acc_bank_entries() as usize),
             tables: activation::Tables::default(),
-        }
+        };
+        Self { cores: cores.iter().map(core).collect(), dram }
     }
 
     /// Forget what is on chip.
     pub(crate) fn clear_chip(&mut self) {
-        self.chip.clear();
-        self.grid.clear();
-        self.tables = activation::Tables::default();
+        for core in &mut self.cores {
+            core.chip.clear();
+            core.grid.clear();
+            core.tables = activation::Tables::default();
+        }
     }
 
-    /// Execute an instruction that touches memory.
-    pub(crate) fn execute(&mut self, inst: &Inst, stream: &mut Stream) -> Result<(), TrapKind> {
-        let Self { chip, dram, grid, tables } = self;
+    /// Where the memories of a core are.
+    pub(crate) fn slot(&self, core: u8) -> Option<usize> {
+        self.cores.iter().position(|memory| memory.number == core)
+    }
+
+    /// Execute an instruction of the core in a slot; what involves other cores is in [`collective`](crate::collective).
+    pub(crate) fn execute(&mut self, slot: usize, inst: &Inst, stream: &mut Stream) -> Result<(), TrapKind> {
+        let Self { cores, dram } = self;
+        let CoreMemory { chip, grid, tables, .. } = &mut cores[slot];
         match inst {
             Inst::Nop {}
             | Inst::Halt {}
@@ -60,8 +79,10 @@ impl Memories {
             | Inst::Fence {}
             | Inst::Apset { .. }
             | Inst::ReadCsr { .. }
-            | Inst::Trap { .. } => Ok(()),
-            Inst::Bar { group } => only_group(*group),
+            | Inst::Trap { .. }
+            | Inst::Cput { .. }
+            | Inst::Cred { .. }
+            | Inst::Bar { .. } => Ok(()),
             Inst::Lds { rd, src } => {
                 let value = vector::load_scalar(chip, arg(src, stream))?;
                 stream.set_register(*rd, value);
@@ -230,28 +251,11 @@ impl Memories {
                 activation::apply(chip, tables, &call)
             }
             Inst::Lutld { lut, ap, reg } => tables.load(dram, lut.0, pattern(stream, *ap, *reg)),
-
-            Inst::Cput { core, dst, src, shape } => {
-                if *core != 0 {
-                    return Err(TrapKind::Absent("another core"));
-                }
-                transfer::copy(chip, side(dst, stream), side(src, stream), *shape)
-            }
-            // A group of one core: the reduction is a copy.
-            Inst::Cred { dst, src, shape, group, .. } => {
-                only_group(*group)?;
-                transfer::copy(chip, side(dst, stream), side(src, stream), *shape)
-            }
         }
     }
 }
 
-/// A machine of one core has one group.
-fn only_group(group: u8) -> Result<(), TrapKind> {
-    if group == 0 { Ok(()) } else { Err(TrapKind::Absent("another group of cores")) }
-}
-
-fn side<'a>(view: &'a View, stream: &Stream) -> Side<'a> {
+pub(crate) fn side<'a>(view: &'a View, stream: &Stream) -> Side<'a> {
     Side { view, reg: stream.added(view.reg) }
 }
 

@@ -4,6 +4,8 @@
 //! unit of their work and of their parallelism. Operands are walked in row-major order of their three free
 //! dims; every load names a range of that order and converts runs, so arithmetic happens on plain slices.
 
+use std::sync::Arc;
+
 use kiln_machine::isa::{Dt, Space, View};
 use memmap2::MmapMut;
 
@@ -191,7 +193,7 @@ impl Place {
 pub(crate) struct OnChip {
     pub(crate) lanes: Vec<Lane>,
     /// Who computes in them.
-    pub(crate) team: Team,
+    pub(crate) team: Arc<Team>,
     spm_bytes: usize,
     acc_bytes: usize,
     /// What is written in all partitions of each group.
@@ -200,7 +202,7 @@ pub(crate) struct OnChip {
 
 impl OnChip {
     /// Memories with nothing written; sizes in bytes for each partition.
-    pub(crate) fn new(parts: usize, spm_bytes: usize, acc_bytes: usize, team: Team) -> Self {
+    pub(crate) fn new(parts: usize, spm_bytes: usize, acc_bytes: usize, team: Arc<Team>) -> Self {
         let lane =
             |part| Lane { part, memories: [Memory::new(part, spm_bytes), Memory::new(part, acc_bytes)] };
         let group = |_| [SharedShadow::new(spm_bytes), SharedShadow::new(acc_bytes)];

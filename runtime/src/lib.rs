@@ -12,6 +12,7 @@ mod array;
 mod bandwidth;
 mod bind;
 mod code;
+mod collective;
 mod convert;
 mod counters;
 mod deadlock;

@@ -30,9 +30,9 @@ const LONGEST: usize = 1 << 22;
 pub(crate) struct State {
     pub(crate) now: u64,
     pub(crate) streams: Vec<StreamState>,
-    pub(crate) semaphores: SemaphoresState,
+    pub(crate) semaphores: Vec<SemaphoresState>,
     pub(crate) queues: QueuesState,
-    pub(crate) mxu: MxuState,
+    pub(crate) mxu: Vec<MxuState>,
     /// Ticks waited by each stream so far; not compared.
     pub(crate) waited: Vec<(u64, u64)>,
 }

@@ -15,6 +15,9 @@ pub(crate) struct Recorder {
     timeline: Timeline,
     segment: u32,
     streams: Vec<Ends>,
+    /// The core of each stream.
+    cores: Vec<u8>,
+    /// Of all cores, one core's after another's.
     semaphores: Vec<Units>,
 }
 
@@ -45,15 +48,23 @@ impl Recorder {
             timeline: Timeline::default(),
             segment: 0,
             streams: Vec::new(),
+            cores: Vec::new(),
             semaphores: Vec::new(),
         }
     }
 
-    /// A device segment begins, with so many streams.
-    pub(crate) fn begin(&mut self, segment: u32, streams: usize) {
+    /// A device segment begins, with streams of these cores.
+    pub(crate) fn begin(&mut self, segment: u32, cores: Vec<u8>) {
         self.segment = segment;
-        self.streams = vec![Ends::default(); streams];
-        self.semaphores = vec![Units::default(); 256];
+        self.streams = vec![Ends::default(); cores.len()];
+        let last = cores.iter().copied().max().unwrap_or(0);
+        self.semaphores = vec![Units::default(); 256 * (usize::from(last) + 1)];
+        self.cores = cores;
+    }
+
+    /// A semaphore of a stream's core.
+    fn semaphore(&mut self, stream: usize, semaphore: u8) -> &mut Units {
+        &mut self.semaphores[256 * usize::from(self.cores[stream]) + usize::from(semaphore)]
     }
 
     /// A unit works on an instruction; the slice's number, if it is kept.
@@ -79,7 +90,8 @@ impl Recorder {
             return None;
         }
         let number = self.events.len();
-        self.events.push(TraceEvent { engine, segment: self.segment, pc, start, end });
+        let core = self.cores[stream];
+        self.events.push(TraceEvent { core, engine, segment: self.segment, pc, start, end });
         self.timeline.flows.extend(waited.into_iter().map(|(semaphore, from)| Flow {
             semaphore,
             from,
@@ -98,18 +110,19 @@ impl Recorder {
 
     /// A stream signals behind its last slice.
     pub(crate) fn signal(&mut self, stream: usize, semaphore: u8, n: u16) {
-        let units = &mut self.semaphores[usize::from(semaphore)];
+        let last = self.streams[stream].last;
+        let units = self.semaphore(stream, semaphore);
         units.given += u64::from(n);
-        units.signals.push_back((units.given, self.streams[stream].last));
+        units.signals.push_back((units.given, last));
     }
 
     /// A stream has waited; its next slice hangs on the signal of the last unit taken.
     pub(crate) fn wait(&mut self, stream: usize, semaphore: u8, n: u16) {
-        let units = &mut self.semaphores[usize::from(semaphore)];
+        let units = self.semaphore(stream, semaphore);
         units.taken += u64::from(n);
         while units.signals.pop_front_if(|(given, _)| *given < units.taken).is_some() {}
-        if let Some((_, Some(from))) = units.signals.front() {
-            self.streams[stream].waited.push((semaphore, *from));
+        if let Some((_, Some(from))) = units.signals.front().copied() {
+            self.streams[stream].waited.push((semaphore, from));
         }
     }
 

@@ -40,6 +40,8 @@ pub struct OriginReport {
 /// One instruction's stay on its unit, for traces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceEvent {
+    /// The core.
+    pub core: u8,
     /// The stream.
     pub engine: Engine,
     /// Device segment.

@@ -47,10 +47,10 @@ pub(crate) struct Overflow {
 }
 
 impl Semaphores {
-    /// `count` counters at zero, with the users found in the streams.
-    pub(crate) fn new(count: usize, codes: &[Code]) -> Result<Self, SimError> {
+    /// `count` counters of a core at zero, with the users found in its streams.
+    pub(crate) fn new(count: usize, core: u8, codes: &[Code]) -> Result<Self, SimError> {
         let mut users = vec![Users::default(); 256];
-        for code in codes {
+        for code in codes.iter().filter(|code| code.core == core) {
             for step in &code.steps {
                 let (semaphore, role) = match step.inst {
                     Inst::Sems { sem, .. } => (sem.0, "producers"),

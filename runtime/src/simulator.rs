@@ -1,5 +1,6 @@
 //! Programs on the simulated machine: loading, binding, running.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -96,18 +97,22 @@ impl<'a> Simulator<'a> {
             let (needed, available) = (program.dram_bytes, target.dram_bytes);
             return Err(ProgramError::DoesNotFit { needed, available }.into());
         }
-        let mut segments = Vec::new();
+        let (mut segments, mut cores) = (Vec::new(), BTreeSet::from([0]));
         for segment in &program.segments {
             segments.push(match segment {
                 Segment::Host(host) => Loaded::Host(host),
                 Segment::Device(device) => {
-                    let codes = device.streams.iter();
-                    let decode = |(engine, stream): (&Engine, &program::Stream)| {
-                        Code::decode(*engine, &stream.words, &stream.origins, target)
+                    let decode = |(core, engine, stream): (u8, Engine, &program::Stream)| {
+                        Code::decode(core, engine, &stream.words, &stream.origins, target)
                     };
-                    Loaded::Device(codes.map(decode).collect::<Result<_, _>>()?)
+                    let codes = device.all_streams().map(decode).collect::<Result<Vec<_>, _>>()?;
+                    cores.extend(codes.iter().map(|code| code.core));
+                    Loaded::Device(codes)
                 }
             });
+        }
+        if options.sanitize && cores.len() > 1 {
+            return Err(SimError::SanitizeCores { cores: cores.len() });
         }
         let (mut files, mut extents) = (Vec::new(), Vec::new());
         if !options.timing_only {
@@ -119,7 +124,12 @@ impl<'a> Simulator<'a> {
             (false, Some(threads)) => threads.get(),
             (false, None) => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
-        let memories = Memories::new(target, Dram::new(program.dram_bytes, extents), threads);
+        let memories = Memories::new(
+            target,
+            Dram::new(program.dram_bytes, extents),
+            threads,
+            &cores.into_iter().collect::<Vec<_>>(),
+        );
         let findings = Findings::default();
         Ok(Self { program, target, options, segments, files, memories, findings })
     }
@@ -164,7 +174,8 @@ impl<'a> Simulator<'a> {
             Recorder::new(window, self.options.trace_limit.unwrap_or(usize::MAX))
         });
         let mut counters = Counters::new(&self.program.origins, recorder);
-        let mut live = Live::new(self.target.partitions, self.target.spm_partition_bytes());
+        let live = |_| Live::new(self.target.partitions, self.target.spm_partition_bytes());
+        let mut live: Vec<Live> = self.memories.cores.iter().map(live).collect();
         let (mut tick, mut host_segments) = (0, 0);
         let mut buffers = self.options.buffers.iter();
         for (index, segment) in self.segments.iter().enumerate() {

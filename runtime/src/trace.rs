@@ -25,9 +25,9 @@ const SEQUENCE: u64 = 1;
 /// The report's [`trace`](Report::trace) and [`timeline`](Report::timeline) as a file for Perfetto; time is in
 /// nanoseconds of the machine.
 pub fn perfetto(program: &Program, target: &Target, report: &Report) -> Vec<u8> {
-    let mut tracks: BTreeMap<Engine, Vec<usize>> = BTreeMap::new();
+    let mut tracks: BTreeMap<(u8, Engine), Vec<usize>> = BTreeMap::new();
     for (number, event) in report.trace.iter().enumerate() {
-        tracks.entry(event.engine).or_default().push(number);
+        tracks.entry((event.core, event.engine)).or_default().push(number);
     }
     let nanoseconds = |ticks: u64| {
         let scaled = u128::from(ticks) * 1_000_000_000 / u128::from(target.base_clock_hz.max(1));
@@ -45,10 +45,11 @@ pub fn perfetto(program: &Program, target: &Target, report: &Report) -> Vec<u8> 
     let mut file = Vec::new();
     let mut names = Names { program, known: IndexMap::new() };
     let mut track = 0;
-    for (engine, numbers) in &tracks {
+    for ((core, engine), numbers) in &tracks {
         track += 1;
         let mut descriptor = Message::default();
-        descriptor.number(1, track).text(2, &engine.to_string());
+        let name = if *core == 0 { engine.to_string() } else { format!("{engine} of core {core}") };
+        descriptor.number(1, track).text(2, &name);
         describe_track(&mut file, &descriptor);
         for (i, number) in numbers.iter().enumerate() {
             let event = &report.trace[*number];
@@ -117,13 +118,13 @@ struct Name {
 /// The names of instructions, each worked out once.
 struct Names<'a> {
     program: &'a Program,
-    known: IndexMap<(u32, Engine, u32), Name>,
+    known: IndexMap<(u32, u8, Engine, u32), Name>,
 }
 
 impl Names<'_> {
     fn of(&mut self, event: &TraceEvent) -> &Name {
         let program = self.program;
-        let key = (event.segment, event.engine, event.pc);
+        let key = (event.segment, event.core, event.engine, event.pc);
         self.known.entry(key).or_insert_with(|| describe(program, event))
     }
 }
@@ -132,7 +133,8 @@ fn describe(program: &Program, event: &TraceEvent) -> Name {
     let Some(Segment::Device(segment)) = program.segments.get(event.segment as usize) else {
         return Name::default();
     };
-    let Some(Stream { words, origins, .. }) = segment.streams.get(&event.engine) else {
+    let streams = segment.of_core(event.core);
+    let Some(Stream { words, origins, .. }) = streams.and_then(|streams| streams.get(&event.engine)) else {
         return Name::default();
     };
     let inst = words.get(event.pc as usize..).and_then(|words| Inst::decode(words).ok());

@@ -3,7 +3,8 @@
 //! Elements of one type on both sides move as they are. Otherwise floats, and integers into floats, go through
 //! f32, integers into integers through i32.
 
-use kiln_machine::isa::{AccessPattern, Dt, Imm32, Shape, View};
+use kiln_machine::isa::{AccessPattern, Dt, Imm32, RedOp, Shape, View};
+use kiln_machine::numerics;
 
 use crate::convert::{self, Number};
 use crate::dram::{Cursor, Dram, Unwritten};
@@ -188,6 +189,68 @@ pub(crate) fn copy(chip: &mut OnChip, dst: Side<'_>, src: Side<'_>, shape: Shape
     for part in 0..parts {
         chip.lanes[from.part + part].copy_out(&from, 0, &mut bytes)?;
         put(&mut chip.lanes[to.part + part], &to, &bytes, from.dt);
+    }
+    Ok(())
+}
+
+/// Move from one core to another.
+pub(crate) fn send(
+    from_chip: &OnChip,
+    to_chip: &mut OnChip,
+    dst: Side<'_>,
+    src: Side<'_>,
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    let from = src.place(from_chip, shape.parts.into(), shape.n)?;
+    let to = dst.place(to_chip, shape.parts.into(), shape.n)?;
+    let mut bytes = vec![0; from.elements() * from.element_bytes()];
+    for part in 0..usize::from(shape.parts) {
+        from_chip.lanes[from.part + part].copy_out(&from, 0, &mut bytes)?;
+        put(&mut to_chip.lanes[to.part + part], &to, &bytes, from.dt);
+    }
+    Ok(())
+}
+
+/// Reduce over cores: a chain over their sources in the order given, to each one's destination.
+pub(crate) fn reduce(
+    chips: &mut [&mut OnChip],
+    op: RedOp,
+    sides: &[(Side<'_>, Side<'_>)],
+    shape: Shape,
+) -> Result<(), TrapKind> {
+    if matches!(op, RedOp::Argmax | RedOp::Argmin) {
+        return Err(TrapKind::Absent("argmax or argmin over cores"));
+    }
+    if sides.iter().all(|(_, src)| src.view.dt.is_integer()) {
+        reduce_as::<i32>(chips, sides, shape, numerics::start_i32(op), |a, x| numerics::red_i32(op, a, x))
+    } else {
+        reduce_as::<f32>(chips, sides, shape, numerics::start_f32(op), |a, x| numerics::red_f32(op, a, x))
+    }
+}
+
+fn reduce_as<N: Number>(
+    chips: &mut [&mut OnChip],
+    sides: &[(Side<'_>, Side<'_>)],
+    shape: Shape,
+    start: N,
+    step: impl Fn(N, N) -> N,
+) -> Result<(), TrapKind> {
+    let parts = usize::from(shape.parts);
+    let mut chains = vec![start; shape.elements() as usize];
+    let mut numbers = vec![N::default(); shape.free() as usize];
+    let mut places = Vec::new();
+    for (chip, (dst, src)) in chips.iter().zip(sides) {
+        let from = src.place(chip, shape.parts.into(), shape.n)?;
+        places.push(dst.place(chip, shape.parts.into(), shape.n)?);
+        for (part, chains) in chains.chunks_mut(numbers.len()).enumerate().take(parts) {
+            chip.lanes[from.part + part].load(&from, 0, &mut numbers)?;
+            chains.iter_mut().zip(&numbers).for_each(|(chain, x)| *chain = step(*chain, *x));
+        }
+    }
+    for (chip, to) in chips.iter_mut().zip(&places) {
+        for (part, chains) in chains.chunks(numbers.len()).enumerate() {
+            chip.lanes[to.part + part].store(to, 0, chains);
+        }
     }
     Ok(())
 }

@@ -36,6 +36,7 @@
 //! | `.origin name` | an origin, numbered from 0 |
 //! | `.segment device` | starts another device segment (the first is implied) |
 //! | `.segment host inputs=[name,…] outputs=[name,…] reason=name bytecode=hex` | a host segment |
+//! | `.core n` | the following streams are of this core (0 at the start of a segment) |
 //! | `.engine q0` | the following instructions are this stream's |
 //! | `.from origin:weight …` | origins of the following instructions; without operands, none |
 //! | `.word hex` | 256 raw bits, most significant digit first |

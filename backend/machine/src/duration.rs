@@ -267,10 +267,15 @@ fn write(cost: Cost) -> Cost {
     Cost { dram_read_bytes: 0, dram_write_bytes: cost.dram_read_bytes, ..cost }
 }
 
-/// A message between cores.
+/// From a message's head entering a link to its leaving it.
+pub fn link_latency(target: &Target) -> Ticks {
+    ticks_of_ns(target, target.link_latency_ns)
+}
+
+/// A message to a neighbouring core, when nothing contends; the simulator knows the ways between others.
 fn link(target: &Target, bytes: u64) -> Cost {
     let busy = ticks_at(target, bytes, target.link_bytes_per_second).max(1);
-    Cost { issue: busy, busy, latency: busy + ticks_of_ns(target, target.link_latency_ns), ..Cost::default() }
+    Cost { issue: busy, busy, latency: busy + link_latency(target), ..Cost::default() }
 }
 
 /// What `inst` costs on stream `engine`, with these access patterns in its registers.
@@ -289,7 +294,9 @@ pub fn duration(inst: &Inst, engine: Engine, target: &Target, patterns: &[Access
         | Inst::Fence {}
         | Inst::Apset { .. }
         | Inst::ReadCsr { .. }
-        | Inst::Trap { .. } => control(target, engine),
+        | Inst::Trap { .. }
+        // Waiting is the simulator's.
+        | Inst::Bar { .. } => control(target, engine),
         // The loop back is part of the fetch unit.
         Inst::Endl {} => Cost::default(),
         Inst::Lds { .. } | Inst::Sts { .. } => {
@@ -345,7 +352,6 @@ pub fn duration(inst: &Inst, engine: Engine, target: &Target, patterns: &[Access
         Inst::Cput { src, shape, .. } | Inst::Cred { src, shape, .. } => {
             link(target, src.dt.bytes_of(shape.elements()))
         }
-        Inst::Bar { .. } => link(target, 0),
     }
 }
 

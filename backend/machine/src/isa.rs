@@ -357,17 +357,21 @@ macro_rules! for_each_inst { ($m:ident) => { $m! {
         model "table[lut] = dram[ap]" numerics "exact" timing "dma latency and 1032 bytes" traps "bounds";
 
     // ---- COL ----------------------------------------------------------------------------------------------------
-    /// Sends a tensor to the same-named place of another core.
+    /// Sends a tensor to a place of another core.
+    /// It is there when the instruction is complete; `bar` behind it lets the other core know. To the own core it is a copy.
     cput = Cput @ 0x50, 2 words of Col { core: u8, dst: View, src: View, shape: Shape }
         touches { Role::Read => src, src, shape; }
-        model "core's dst[p, i] = src[p, i]" numerics "as `dld`" timing "link latency and bytes" traps "bounds; illegal: no such core";
+        model "core's dst[p, i] = src[p, i]" numerics "as `dld`" timing "message" traps "bounds; alignment; uninitialised; illegal: no such core, or none that runs";
     /// Reduces a tensor over a group of cores, in ascending core order.
+    /// Every core of the group executes one with the same operation, shape and source type, and gets the result. Group 0
+    /// is every core that the program runs on, 1 those of the own row of the torus, 2 those of the own column.
     cred = Cred @ 0x51, 2 words of Col { op: RedOp, dst: View, src: View, shape: Shape, group: u8 }
         touches { Role::Write => dst, dst, shape; Role::Read => src, src, shape; }
-        model "dst[p, i] = reduce(op, src[p, i] of every core of the group)" numerics "as `vred`" timing "link latency and bytes" traps "bounds; illegal: no such group";
+        model "a = start(op); for each core of the group ascending: a = a op its src[p, i]; dst[p, i] = a" numerics "as `vred`" timing "reduction" traps "bounds; alignment; uninitialised; illegal: no such group, cores that reduce differently, argmax and argmin; deadlock: a core that never comes";
     /// Waits for every core of a group.
+    /// Groups are those of `cred`. A core comes when all earlier instructions of this stream are complete.
     bar = Bar @ 0x52, 1 words of Col { group: u8 } touches {}
-        model "block until every core of the group has come here" numerics "nothing is computed" timing "link latency" traps "illegal: no such group";
+        model "block until every core of the group has come here" numerics "nothing is computed" timing "barrier" traps "illegal: no such group; deadlock: a core that never comes";
 }}}
 
 macro_rules! define { ($(

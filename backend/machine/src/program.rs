@@ -293,8 +293,32 @@ pub enum Segment {
 /// Instruction streams that run together, all starting at word 0.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceSegment {
-    /// The streams; an engine without one does nothing.
+    /// The streams of core 0; an engine without one does nothing.
     pub streams: BTreeMap<Engine, Stream>,
+    /// The streams of other cores, by number.
+    pub others: BTreeMap<u8, BTreeMap<Engine, Stream>>,
+}
+
+impl DeviceSegment {
+    /// Streams of core 0 alone.
+    pub fn of_one_core(streams: BTreeMap<Engine, Stream>) -> Self {
+        DeviceSegment { streams, others: BTreeMap::new() }
+    }
+
+    /// The streams of a core; `None` if it has none.
+    pub fn of_core(&self, core: u8) -> Option<&BTreeMap<Engine, Stream>> {
+        if core == 0 { Some(&self.streams) } else { self.others.get(&core) }
+    }
+
+    /// Every stream with its core and engine, in order.
+    pub fn all_streams(&self) -> impl Iterator<Item = (u8, Engine, &Stream)> {
+        let first = self.streams.iter().map(|(engine, stream)| (0, *engine, stream));
+        let of = |(core, streams): (&u8, _)| {
+            let (core, streams): (u8, &BTreeMap<Engine, Stream>) = (*core, streams);
+            streams.iter().map(move |(engine, stream)| (core, *engine, stream))
+        };
+        first.chain(self.others.iter().flat_map(of))
+    }
 }
 
 /// The instructions of one engine.

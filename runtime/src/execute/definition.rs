@@ -424,7 +424,7 @@ impl Draw {
 
 /// Memories full of moderate numbers of every type, the same in both.
 fn filled(target: &Target, rng: &mut Rng) -> (Memories, Plain) {
-    let mut memories = Memories::new(target, Dram::new(0, Vec::new()), 2);
+    let mut memories = Memories::new(target, Dram::new(0, Vec::new()), 2, &[0]);
     let mut plain = Plain([vec![0; PARTS * 32768], vec![0; PARTS * 4096]]);
     for space in [Space::Spm, Space::Acc] {
         let size = Plain::size(space);
@@ -432,8 +432,8 @@ fn filled(target: &Target, rng: &mut Rng) -> (Memories, Plain) {
             let bytes: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
             plain.0[space as usize][part * size..][..size].copy_from_slice(&bytes);
             let view = View { space, ..View::spm(part as u8, 0, Dt::U8) };
-            let place = memories.chip.place(&view, 0, 1, [1, 1, size as u32]).expect("a partition");
-            memories.chip.lanes[part].copy_in(&place, 0, &bytes);
+            let place = memories.cores[0].chip.place(&view, 0, 1, [1, 1, size as u32]).expect("a partition");
+            memories.cores[0].chip.lanes[part].copy_in(&place, 0, &bytes);
         }
     }
     (memories, plain)
@@ -451,10 +451,10 @@ fn same(inst: &Inst, memories: &Memories, plain: &Plain) {
         for (p, i) in positions(shape) {
             let (part, byte) = Plain::at(&view, p, i);
             let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-            let place = memories.chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
+            let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
             let mut bits = [0; 4];
             let size = place.element_bytes();
-            memories.chip.lanes[part].copy_out(&place, 0, &mut bits[..size]).expect("written");
+            memories.cores[0].chip.lanes[part].copy_out(&place, 0, &mut bits[..size]).expect("written");
             let (found, expected) = (u32::from_le_bytes(bits), plain.get(&view, p, i));
             let nan = |bits| !view.dt.is_integer() && to_f32(view.dt, bits).is_nan();
             assert!(
@@ -475,7 +475,7 @@ fn instructions_do_what_their_definition_says() {
         for _ in 0..600 {
             let inst = draw.inst();
             define(&mut plain, &inst);
-            memories.execute(&inst, &mut stream).unwrap_or_else(|kind| panic!("{inst}: {kind}"));
+            memories.execute(0, &inst, &mut stream).unwrap_or_else(|kind| panic!("{inst}: {kind}"));
             same(&inst, &memories, &plain);
             resync(&inst, &memories, &mut plain);
         }
@@ -491,9 +491,9 @@ fn resync(inst: &Inst, memories: &Memories, plain: &mut Plain) {
             for (p, i) in positions(shape) {
                 let (part, byte) = Plain::at(&view, p, i);
                 let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-                let place = memories.chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
+                let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
                 let mut bits = [0; 4];
-                memories.chip.lanes[part]
+                memories.cores[0].chip.lanes[part]
                     .copy_out(&place, 0, &mut bits[..place.element_bytes()])
                     .expect("written");
                 plain.set(&view, p, i, u32::from_le_bytes(bits));

@@ -376,7 +376,7 @@ impl Case {
             }],
             blobs: vec![blob.into()],
             image: vec![ImageExtent { address: 0, pitch: length, rows: 1, row_bytes: length, source }],
-            segments: vec![Segment::Device(DeviceSegment { streams: streams.into() })],
+            segments: vec![Segment::Device(DeviceSegment::of_one_core(streams.into()))],
             ..Program::default()
         }
     }

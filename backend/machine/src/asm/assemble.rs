@@ -60,7 +60,7 @@ struct StreamDraft<'t> {
 
 /// A segment, its streams still text.
 enum SegmentDraft<'t> {
-    Device(BTreeMap<Engine, StreamDraft<'t>>),
+    Device(BTreeMap<(u8, Engine), StreamDraft<'t>>),
     Host(HostSegment),
 }
 
@@ -72,6 +72,7 @@ struct Assembler<'t> {
     segments: Vec<SegmentDraft<'t>>,
     blobs: Vec<Vec<u8>>,
     engine: Option<Engine>,
+    core: u8,
     shares: Vec<OriginShare>,
     errors: Vec<AsmError>,
 }
@@ -127,7 +128,7 @@ impl<'t> Assembler<'t> {
             self.segments.push(SegmentDraft::Device(BTreeMap::new()));
         }
         match self.segments.last_mut() {
-            Some(SegmentDraft::Device(streams)) => Ok(streams.entry(engine).or_default()),
+            Some(SegmentDraft::Device(streams)) => Ok(streams.entry((self.core, engine)).or_default()),
             _ => Err(c.error("no device segment")),
         }
     }
@@ -161,6 +162,7 @@ impl<'t> Assembler<'t> {
                 self.program.origins.push(name);
             }
             ".segment" => self.segment(c)?,
+            ".core" => (self.core, self.engine) = (c.integer(0, 255)? as u8, None),
             ".engine" => {
                 let at = c.clone();
                 let name = c.word();
@@ -303,7 +305,7 @@ impl<'t> Assembler<'t> {
     }
 
     fn segment(&mut self, c: &mut Cursor<'t>) -> Statement {
-        self.engine = None;
+        (self.engine, self.core) = (None, 0);
         if c.eat("device") {
             self.segments.push(SegmentDraft::Device(BTreeMap::new()));
             return Ok(());
@@ -348,8 +350,15 @@ impl<'t> Assembler<'t> {
             program.segments.push(match draft {
                 SegmentDraft::Host(host) => Segment::Host(host),
                 SegmentDraft::Device(streams) => {
-                    let read = |(engine, draft): (Engine, StreamDraft<'_>)| (engine, draft.read(&mut errors));
-                    Segment::Device(DeviceSegment { streams: streams.into_iter().map(read).collect() })
+                    let mut device = DeviceSegment::default();
+                    for ((core, engine), draft) in streams {
+                        let of_core = match core {
+                            0 => &mut device.streams,
+                            _ => device.others.entry(core).or_default(),
+                        };
+                        of_core.insert(engine, draft.read(&mut errors));
+                    }
+                    Segment::Device(device)
                 }
             });
         }

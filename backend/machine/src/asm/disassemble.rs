@@ -64,7 +64,12 @@ fn write_program(out: &mut String, p: &Program, blobs: BlobText) -> fmt::Result 
         match segment {
             Segment::Device(device) => {
                 writeln!(out, ".segment device")?;
-                for (engine, stream) in &device.streams {
+                let mut last = 0;
+                for (core, engine, stream) in device.all_streams() {
+                    if core != last {
+                        writeln!(out, ".core {core}")?;
+                        last = core;
+                    }
                     writeln!(out, ".engine {engine}")?;
                     write_stream(out, stream)?;
                 }

@@ -76,6 +76,15 @@ Ticks of the base clock; the numbers are keys of the target (`kiln targets`), th
 DRAM bytes are those of the contiguous runs of the access pattern, walked innermost dim first, each run in whole
 bursts of `dram_burst_bytes`; a dim of stride 0 is read once. All queues together share `dram_bytes_per_second`. 
 
+**Cores.** Core c of a target with several is in row ⌊c/columns⌋ and column c mod columns of a torus of `torus_rows`
+rows; each core has a link to each neighbour. All cores share DRAM and its bandwidth; everything else each has for itself.
+
+| class | rule |
+|---|---|
+| message | goes along its row, the shorter way round (of equal ways to higher numbers), then along its column. Link i of its way is taken for bytes / `link_bytes_per_second` from i·`link_latency_ns` after the start, which is the first moment at which all of them are free for that; earlier issued goes first. The stream goes on when the bytes have left, it is complete a latency a link later |
+| barrier | ends, for all, the longest way between two members after the last has come; then takes one control time |
+| reduction | starts when the last member has come, as a message from member to member in ascending order and back: the bytes once, a latency for each of those links |
+
 **The array.** Rows are the partitions of the moving operand, columns those of the accumulators. The feeder of a row band
 earns the type's MACs per 4 cycles as credit and sends a column for every 4. A column passes `mxu_startup_cycles` stages, reads
 its accumulators, enters row r after r registers and its sums column c after c registers, crosses the array an element a

@@ -5,7 +5,6 @@
 //! depend on the program alone. A file is not trusted: lengths are checked before anything is allocated, checksums
 //! before anything is decoded, and [`super::Program::validate`] before anyone sees the program.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -25,7 +24,7 @@ mod pb {
 /// The first bytes of every program file.
 pub const MAGIC: [u8; 8] = *b"KILNPROG";
 /// The one version this crate reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Alignment of sections.
 pub const ALIGN: u64 = 64;
 /// Bytes of the header.
@@ -181,9 +180,8 @@ fn encode_segment(segment: &Segment, sections: &mut Sections) -> pb::Segment {
     let kind = match segment {
         Segment::Device(d) => pb::segment::Kind::Device(pb::Device {
             streams: d
-                .streams
-                .iter()
-                .map(|(engine, stream)| encode_stream(*engine, stream, sections))
+                .all_streams()
+                .map(|(core, engine, stream)| encode_stream(core, engine, stream, sections))
                 .collect(),
         }),
         Segment::Host(h) => pb::segment::Kind::Host(pb::Host {
@@ -196,7 +194,7 @@ fn encode_segment(segment: &Segment, sections: &mut Sections) -> pb::Segment {
     pb::Segment { kind: Some(kind) }
 }
 
-fn encode_stream(engine: Engine, stream: &Stream, sections: &mut Sections) -> pb::Stream {
+fn encode_stream(core: u8, engine: Engine, stream: &Stream, sections: &mut Sections) -> pb::Stream {
     let words: Vec<u8> = stream.words.iter().flatten().flat_map(|limb| limb.to_le_bytes()).collect();
     let range = |r: &OriginRange| pb::OriginRange {
         start: r.start,
@@ -208,6 +206,7 @@ fn encode_stream(engine: Engine, stream: &Stream, sections: &mut Sections) -> pb
         engine: engine.to_string(),
         words: Some(sections.add(words.into())),
         origins: stream.origins.iter().map(range).collect(),
+        core: core.into(),
     }
 }
 
@@ -361,15 +360,18 @@ fn decode_extent(e: pb::Extent) -> ImageExtent {
 fn decode_segment(segment: pb::Segment, reader: &Reader<'_>) -> Result<Segment, ProgramError> {
     match segment.kind {
         Some(pb::segment::Kind::Device(d)) => {
-            let mut streams = BTreeMap::new();
+            let mut device = DeviceSegment::default();
             for s in d.streams {
                 let engine =
                     Engine::by_name(&s.engine).ok_or_else(|| invalid(format!("no stream `{}`", s.engine)))?;
+                let core = u8::try_from(s.core).map_err(|_| invalid(format!("no core {}", s.core)))?;
+                let streams =
+                    if core == 0 { &mut device.streams } else { device.others.entry(core).or_default() };
                 if streams.insert(engine, decode_stream(s, reader)?).is_some() {
-                    return Err(invalid(format!("stream {engine} stands twice")));
+                    return Err(invalid(format!("stream {engine} of core {core} stands twice")));
                 }
             }
-            Ok(Segment::Device(DeviceSegment { streams }))
+            Ok(Segment::Device(device))
         }
         Some(pb::segment::Kind::Host(h)) => Ok(Segment::Host(HostSegment {
             bytecode: reader.section(&h.bytecode.unwrap_or_default(), "host bytecode")?,

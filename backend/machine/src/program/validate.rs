@@ -34,9 +34,11 @@ impl Program {
         for segment in &self.segments {
             match segment {
                 Segment::Device(device) => {
-                    for (engine, stream) in &device.streams {
-                        self.validate_stream(*engine, stream)
-                            .map_err(|what| invalid(format!("stream {engine}: {what}")))?;
+                    for (core, engine, stream) in device.all_streams() {
+                        let name =
+                            if core == 0 { engine.to_string() } else { format!("{engine} of core {core}") };
+                        self.validate_stream(engine, stream)
+                            .map_err(|what| invalid(format!("stream {name}: {what}")))?;
                     }
                 }
                 Segment::Host(host) => {
@@ -156,9 +158,15 @@ impl Program {
         }
         for segment in &self.segments {
             let Segment::Device(device) = segment else { continue };
-            for engine in device.streams.keys() {
+            for (core, engine, _) in device.all_streams() {
+                if u64::from(core) >= target.cores {
+                    return Err(invalid(format!(
+                        "streams of core {core}, but the target has {} cores",
+                        target.cores
+                    )));
+                }
                 if let Engine::Queue(q) = engine
-                    && u64::from(*q) >= target.dma_queues
+                    && u64::from(q) >= target.dma_queues
                 {
                     return Err(invalid(format!(
                         "stream {engine}, but the target has {} queues",

@@ -173,8 +173,8 @@ fn transfers_do_what_their_definition_says() {
     for part in 0..PARTS {
         let view = View { part: part as u8, ..View::spm(0, INDICES, Dt::I32) };
         let numbers: Vec<i32> = (0..16).map(|_| draw.below(9) as i32).collect();
-        let place = memories.chip.place(&view, 0, 1, [1, 1, 16]).expect("in bounds");
-        memories.chip.lanes[part].store(&place, 0, &numbers);
+        let place = memories.cores[0].chip.place(&view, 0, 1, [1, 1, 16]).expect("in bounds");
+        memories.cores[0].chip.lanes[part].store(&place, 0, &numbers);
         numbers.iter().enumerate().for_each(|(i, n)| plain.set(&view, 0, [0, 0, i], *n as u32));
     }
     // Small exponents, so that products of three types stay finite mostly.
@@ -187,7 +187,7 @@ fn transfers_do_what_their_definition_says() {
         let mut stream = Stream::default();
         stream.patterns = patterns;
         define(&mut plain, &mut dram, &patterns, &inst);
-        memories.execute(&inst, &mut stream).unwrap_or_else(|kind| panic!("{inst} {patterns:?}: {kind}"));
+        memories.execute(0, &inst, &mut stream).unwrap_or_else(|kind| panic!("{inst} {patterns:?}: {kind}"));
         let context = format!("{inst}, {:?}", &patterns[1..4]);
         compare_chip(&inst, &patterns, &memories, &mut plain, &context);
         let mut found = vec![0; DRAM];
@@ -213,9 +213,9 @@ fn compare_chip(
         for (p, i) in positions(extent.resolve(patterns).expect("a shape")) {
             let (part, byte) = Plain::at(&view, p, i);
             let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-            let place = memories.chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
+            let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
             let mut bits = [0; 4];
-            memories.chip.lanes[part]
+            memories.cores[0].chip.lanes[part]
                 .copy_out(&place, 0, &mut bits[..place.element_bytes()])
                 .expect("written");
             let (found, expected) = (u32::from_le_bytes(bits), plain.get(&view, p, i));

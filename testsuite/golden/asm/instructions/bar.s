@@ -1,4 +1,4 @@
-; `bar` waits for every core of the group: of one core, for none, after the latency of the link.
+; `bar` waits for every core of its group: of one core, for none.
 ; RUN: rm -rf %t && split-file %s %t && cd %t
 ; RUN: kiln sim bar.s --values > out
 ; RUN: not kiln sim group.s >> out 2>&1
@@ -15,12 +15,12 @@
     bar group=3
     halt
 ; EXPECT
-; On edge: 1001 cycles, 1.00 µs, 0 B of DRAM traffic
+; On edge: 2 cycles, 0.00 µs, 0 B of DRAM traffic
 ;   col        3 instructions, busy         1 ticks, waiting         0
 ; kiln::sim::trap
 ;
 ;   × trap in col at word 0 (cycle 0): this machine does not have another group
-;   │ of cores
+;   │ of cores than 0 (all), 1 (its row) and 2 (its column)
 ;   │   bar group=3
 ;   │   from no origin
 ;   help: the program is wrong: check the operands of the instruction above

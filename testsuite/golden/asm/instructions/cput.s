@@ -1,4 +1,4 @@
-; `cput` to the own core is a copy; this machine has one core.
+; `cput` to the own core is a copy that no link takes part in; this machine has one core.
 ; RUN: rm -rf %t && split-file %s %t && cd %t
 ; RUN: kiln sim cput.s --values > out
 ; RUN: not kiln sim elsewhere.s >> out 2>&1
@@ -33,9 +33,9 @@
     cput core=1, spm[1:0x40].f32, spm[0:0x0].f32, 2:1x1x2
     halt
 ; EXPECT
-; On edge: 1500 cycles, 1.50 µs, 128 B of DRAM traffic
+; On edge: 500 cycles, 0.50 µs, 128 B of DRAM traffic
 ;   col        4 instructions, busy        16 ticks, waiting       241
-;   q0        7 instructions, busy        64 ticks, waiting      1228
+;   q0        7 instructions, busy        64 ticks, waiting       228
 ; y: f32 [2, 2]
 ;   1 2
 ;   3 4

@@ -31,7 +31,7 @@
     halt
 .engine col
     semw sem0, n=1
-    cred sum, spm[0:0x40].f32, spm[0:0x0].f32, 2:1x1x2, group=1
+    cred sum, spm[0:0x40].f32, spm[0:0x0].f32, 2:1x1x2, group=3
     halt
 ;--- outside.s
 .target edge
@@ -46,18 +46,18 @@
     cred sum, spm[63:0x40].f32, spm[0:0x0].f32, 2:1x1x2
     halt
 ; EXPECT
-; On edge: 1500 cycles, 1.50 µs, 128 B of DRAM traffic
-;   col        4 instructions, busy        16 ticks, waiting       241
-;   q0        7 instructions, busy        64 ticks, waiting      1228
+; On edge: 500 cycles, 0.50 µs, 128 B of DRAM traffic
+;   col        4 instructions, busy        16 ticks, waiting       257
+;   q0        7 instructions, busy        64 ticks, waiting       228
 ; y: f32 [2, 2]
 ;   1 2
 ;   3 4
 ; kiln::sim::trap
 ;
 ;   × trap in col at word 1 (cycle 242): this machine does not have another
-;   │ group of cores
+;   │ group of cores than 0 (all), 1 (its row) and 2 (its column)
 ;   │   cred sum, spm[0:0x40].f32<0,0,1>, spm[0:0x0].f32<0,0,1>, 2:1x1x2,
-;   │ group=1
+;   │ group=3
 ;   │   from no origin
 ;   help: the program is wrong: check the operands of the instruction above
 ;
