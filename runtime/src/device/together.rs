@@ -61,6 +61,10 @@ impl<'a> Device<'a> {
         }
         let insts: Vec<&Inst> =
             streams.iter().map(|stream| &codes[*stream].steps[self.streams[*stream].at].inst).collect();
+        let reduce = insts.iter().filter(|inst| matches!(inst, Inst::Cred { .. })).count();
+        if reduce > 0 && reduce < insts.len() {
+            return Err(TrapKind::Extents("one core of a group reduces, another waits".into()));
+        }
         let end = match insts[0] {
             Inst::Cred { op, src, shape, .. } => {
                 let alike = |inst: &&Inst| matches!(inst, Inst::Cred { op: o, src: s, shape: n, .. } if (o, s.dt, n) == (op, src.dt, shape));
@@ -73,9 +77,6 @@ impl<'a> Device<'a> {
                 let at = self.streams[index].at;
                 let busy = codes[index].steps[at].cost.busy;
                 self.torus.reduce(self.now, &members, busy).arrived
-            }
-            _ if insts.iter().any(|inst| matches!(inst, Inst::Cred { .. })) => {
-                return Err(TrapKind::Extents("one core of a group reduces, another waits".into()));
             }
             _ => self.now + self.torus.meeting(&members),
         };
