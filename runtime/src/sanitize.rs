@@ -6,6 +6,8 @@
 //! accesses is a property of the program and its inputs, and every race of these inputs is found in one run, the first
 //! one of a byte exactly.
 
+use std::rc::Rc;
+
 use indexmap::IndexMap;
 use kiln_machine::isa::{AccessPattern, Add, Inst, Operand, Role, Space, View};
 use kiln_machine::program::{Buffers, Program};
@@ -38,7 +40,7 @@ const KEPT: usize = 1000;
 /// An operand of an instruction, ready to be followed.
 #[derive(Clone, Debug)]
 struct Touch {
-    footprint: Footprint,
+    footprint: Rc<Footprint>,
     role: Role,
     reg: Add,
 }
@@ -94,7 +96,6 @@ pub(crate) struct Sanitizer<'a> {
     cells: Cells,
     index: IndexMap<Key, usize>,
     found: &'a mut Findings,
-    runs: Vec<(u64, u64)>,
 }
 
 impl<'a> Sanitizer<'a> {
@@ -127,7 +128,6 @@ impl<'a> Sanitizer<'a> {
             cells: Cells::new(target.partitions as u32, chip_bytes[0], chip_bytes[1]),
             index: IndexMap::new(),
             found,
-            runs: Vec::new(),
         }
     }
 
@@ -218,7 +218,7 @@ impl<'a> Sanitizer<'a> {
         }
     }
 
-    fn access(&mut self, index: usize, at: usize, footprint: &Footprint, role: Role, base: i64) {
+    fn access(&mut self, index: usize, at: usize, footprint: &Rc<Footprint>, role: Role, base: i64) {
         let (memory, parts) = (footprint.memory, footprint.parts);
         let hull = footprint.hull(base);
         let (size, partitions) = match memory {
@@ -241,8 +241,6 @@ impl<'a> Sanitizer<'a> {
             return;
         }
         self.check_buffers(index, at, memory, parts, hull);
-        let mut runs = std::mem::take(&mut self.runs);
-        footprint.runs(base, &mut runs);
         let clock = self.threads[index].clock;
         let access = Access {
             stamp: Stamp { time: clock.of(index), step: at as u32, stream: index as u8 },
@@ -252,7 +250,7 @@ impl<'a> Sanitizer<'a> {
             strict: memory != Memory::Dram,
         };
         let mut conflicts: Vec<Conflict> = Vec::new();
-        self.cells.access(memory, parts, &runs, &access, |conflict| {
+        self.cells.access(footprint, base, &access, |conflict| {
             let same = |seen: &Conflict| {
                 let step = |stamp: Option<Stamp>| stamp.map(|stamp| (stamp.stream, stamp.step));
                 seen.kind == conflict.kind && step(seen.earlier) == step(conflict.earlier)
@@ -272,7 +270,6 @@ impl<'a> Sanitizer<'a> {
             let bytes = Some(Bytes { memory, parts, bytes });
             self.note(kind, (index, at), earlier, bytes, String::new);
         }
-        self.runs = runs;
     }
 
     /// The operand must lie in one of the buffers that the compiler meant for this instruction.
@@ -437,7 +434,7 @@ fn touches(inst: &Inst, stream: &Stream) -> Vec<Touch> {
             Space::Spm => Memory::Spm,
             Space::Acc => Memory::Acc,
         };
-        Touch { footprint: Footprint::on_chip(memory, view, shape), role, reg: view.reg }
+        Touch { footprint: Rc::new(Footprint::on_chip(memory, view, shape)), role, reg: view.reg }
     };
     let mut found: Vec<Touch> = inst
         .operands()
@@ -448,7 +445,7 @@ fn touches(inst: &Inst, stream: &Stream) -> Vec<Touch> {
             }
             Operand::Dram { .. } if indexed => None,
             Operand::Dram { role, ap, reg, .. } => {
-                Some(Touch { footprint: Footprint::in_dram(stream.pattern(ap))?, role, reg })
+                Some(Touch { footprint: Rc::new(Footprint::in_dram(stream.pattern(ap))?), role, reg })
             }
         })
         .collect();
@@ -465,7 +462,7 @@ enum Rows {
     /// The indices are not known.
     Unknown,
     Known {
-        row: Footprint,
+        row: Rc<Footprint>,
         role: Role,
         bases: Vec<i64>,
     },
@@ -501,5 +498,5 @@ fn indexed_rows(inst: &Inst, stream: &Stream, chip: Option<&OnChip>) -> Rows {
     }
     bases.sort_unstable();
     bases.dedup();
-    Rows::Known { row, role, bases }
+    Rows::Known { row: Rc::new(row), role, bases }
 }

@@ -2,17 +2,28 @@
 //!
 //! Bytes that share their past share a cell: a page of 4 KiB is a short list of cells, in bands of partitions that
 //! differ. A tile that is written as a whole is one cell again, so the cost follows the number of tiles, not of bytes.
+//!
+//! Most of DRAM is only read: weights. Until a block of it is first written, its reads are only listed; then they are
+//! entered as if they had been from the start.
+
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 
 use super::clock::Clock;
-use super::footprint::Memory;
+use super::footprint::{Footprint, Memory};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
 
-/// Pages of DRAM after which those that nothing can race with any more are looked for.
+/// Bytes of DRAM whose reads are listed together.
+const BLOCK: u64 = 1 << 20;
+
+/// Pages and listed reads of DRAM after which those that nothing can race with any more are looked for.
 const SWEEP: usize = 1 << 15;
+
+/// Runs in a page from which its cells are built anew.
+const MANY_RUNS: usize = 8;
 
 /// An access as later ones see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +35,30 @@ pub(crate) struct Stamp {
     pub(crate) stream: u8,
 }
 
-/// What became of some bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+impl Stamp {
+    /// No access.
+    const NONE: Stamp = Stamp { time: 0, step: 0, stream: u8::MAX };
+
+    fn is_some(&self) -> bool {
+        self.stream != u8::MAX
+    }
+}
+
+/// What became of some bytes. Kept small, since there are many.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
-    written: Option<Stamp>,
+    written: Stamp,
     /// A read since by each stream, but those that a later read is known to follow.
-    readers: [Option<Stamp>; 2],
-    /// Further readers.
-    more: Vec<Stamp>,
+    readers: [Stamp; 2],
+    /// Further readers; boxed, since there are hardly ever some.
+    #[allow(clippy::box_collection)]
+    more: Option<Box<Vec<Stamp>>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { written: Stamp::NONE, readers: [Stamp::NONE; 2], more: None }
+    }
 }
 
 /// Bytes from `start` to the next cell's.
@@ -89,56 +116,84 @@ impl Access<'_> {
 impl State {
     /// The access happens to these bytes; conflicts are told.
     fn touch(&mut self, access: &Access<'_>, mut tell: impl FnMut(ConflictKind, Option<Stamp>)) {
-        if let Some(written) = self.written.filter(|written| !access.follows(written)) {
+        if self.written.is_some() && !access.follows(&self.written) {
             if access.reads {
-                tell(ConflictKind::ReadAfterWrite, Some(written));
+                tell(ConflictKind::ReadAfterWrite, Some(self.written));
             } else {
-                tell(ConflictKind::WriteAfterWrite, Some(written));
+                tell(ConflictKind::WriteAfterWrite, Some(self.written));
             }
         }
-        if access.reads && access.strict && self.written.is_none() {
+        if access.reads && access.strict && !self.written.is_some() {
             tell(ConflictKind::Unwritten, None);
         }
         if access.writes {
-            let readers = self.readers.iter().flatten().chain(&self.more);
-            for reader in readers.filter(|reader| !access.follows(reader)) {
+            for reader in self.readers().filter(|reader| !access.follows(reader)) {
                 tell(ConflictKind::WriteAfterRead, Some(*reader));
             }
-            *self = State { written: Some(access.stamp), ..State::default() };
+            *self = State { written: access.stamp, ..State::default() };
         } else {
             self.read(access);
         }
     }
 
+    fn readers(&self) -> impl Iterator<Item = &Stamp> {
+        let more = self.more.iter().flat_map(|more| more.iter());
+        self.readers.iter().filter(|reader| reader.is_some()).chain(more)
+    }
+
     fn read(&mut self, access: &Access<'_>) {
-        if !self.more.is_empty() {
-            self.more.retain(|reader| !access.follows(reader));
+        if let Some(more) = &mut self.more {
+            more.retain(|reader| !access.follows(reader));
+            if more.is_empty() {
+                self.more = None;
+            }
         }
         for reader in &mut self.readers {
-            *reader = reader.filter(|reader| !access.follows(reader));
+            if reader.is_some() && access.follows(reader) {
+                *reader = Stamp::NONE;
+            }
         }
-        match self.readers {
-            [None, _] => self.readers[0] = Some(access.stamp),
-            [_, None] => self.readers[1] = Some(access.stamp),
-            _ => self.more.push(access.stamp),
+        match self.readers.iter_mut().find(|reader| !reader.is_some()) {
+            Some(free) => *free = access.stamp,
+            None => self.more.get_or_insert_default().push(access.stamp),
         }
     }
 
     /// Whether every stream knows all of it.
     fn is_known(&self, clock: &Clock) -> bool {
         let knows = |stamp: &Stamp| clock.knows(stamp.stream.into(), stamp.time);
-        self.written.iter().chain(self.readers.iter().flatten()).chain(&self.more).all(knows)
+        (!self.written.is_some() || knows(&self.written)) && self.readers().all(knows)
     }
+}
+
+/// A stretch of DRAM.
+enum Block {
+    /// Never written.
+    Read(Vec<Read>),
+    /// Its pages know all.
+    Written,
+}
+
+/// A read of DRAM.
+struct Read {
+    footprint: Rc<Footprint>,
+    base: i64,
+    stamp: Stamp,
 }
 
 /// All memories.
 pub(crate) struct Cells {
     chip: [Vec<Option<Page>>; 2],
     dram: IndexMap<u64, Page>,
+    /// Blocks of DRAM by number.
+    blocks: IndexMap<u64, Block>,
+    /// Reads that are listed.
+    listed: usize,
     partitions: u32,
     sweep_at: usize,
-    /// What is built anew; kept for its memory.
+    /// What is built anew; kept for its memory, as are the runs.
     scratch: Vec<Cell>,
+    runs: Vec<(u64, u64)>,
 }
 
 impl Cells {
@@ -148,14 +203,79 @@ impl Cells {
         Self {
             chip: [pages(spm_bytes), pages(acc_bytes)],
             dram: IndexMap::new(),
+            blocks: IndexMap::new(),
+            listed: 0,
             partitions,
             sweep_at: SWEEP,
             scratch: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// An access to the bytes of a footprint, which must lie in its memory.
+    pub(crate) fn access(
+        &mut self,
+        footprint: &Rc<Footprint>,
+        base: i64,
+        access: &Access<'_>,
+        tell: impl FnMut(Conflict),
+    ) {
+        let mut runs = std::mem::take(&mut self.runs);
+        if footprint.memory != Memory::Dram {
+            footprint.runs(base, &mut runs);
+        } else if access.writes {
+            let (first, end) = footprint.hull(base);
+            (first as u64 / BLOCK..(end as u64).div_ceil(BLOCK)).for_each(|block| self.enter(block));
+            footprint.runs(base, &mut runs);
+        } else {
+            let (first, end) = footprint.hull(base);
+            let (mut written, mut read) = (false, false);
+            for number in first as u64 / BLOCK..(end as u64).div_ceil(BLOCK) {
+                match self.blocks.entry(number).or_insert_with(|| Block::Read(Vec::new())) {
+                    Block::Written => written = true,
+                    Block::Read(list) => {
+                        read = true;
+                        self.listed += 1;
+                        list.push(Read { footprint: footprint.clone(), base, stamp: access.stamp });
+                    }
+                }
+            }
+            runs.clear();
+            if written {
+                footprint.runs(base, &mut runs);
+                if read {
+                    let blocks = &self.blocks;
+                    let is_written = |number| matches!(blocks.get(&number), Some(Block::Written));
+                    runs = runs
+                        .iter()
+                        .flat_map(|run| by_block(*run))
+                        .filter(|run| is_written(run.0 / BLOCK))
+                        .collect();
+                }
+            }
+        }
+        self.touch(footprint.memory, footprint.parts, &runs, access, tell);
+        self.runs = runs;
+    }
+
+    /// A block is about to be written: what was listed of it is entered.
+    fn enter(&mut self, number: u64) {
+        let Some(Block::Read(list)) = self.blocks.insert(number, Block::Written) else { return };
+        self.listed -= list.len();
+        // Nothing was written, so nothing conflicts; and which read follows which need not be known.
+        let clock = Clock::default();
+        let mut runs = Vec::new();
+        for Read { footprint, base, stamp } in list {
+            footprint.runs(base, &mut runs);
+            let inside = runs.iter().flat_map(|run| by_block(*run)).filter(|run| run.0 / BLOCK == number);
+            let inside: Vec<(u64, u64)> = inside.collect();
+            let access = Access { stamp, clock: &clock, reads: true, writes: false, strict: false };
+            self.touch(Memory::Dram, (0, 1), &inside, &access, |_| {});
         }
     }
 
     /// An access to runs of bytes that ascend and are apart, in some partitions.
-    pub(crate) fn access(
+    fn touch(
         &mut self,
         memory: Memory,
         parts: (u32, u32),
@@ -193,7 +313,7 @@ impl Cells {
 
     /// Whether it is time to [`Self::forget`].
     pub(crate) fn is_large(&self) -> bool {
-        self.dram.len() >= self.sweep_at
+        self.dram.len() + self.listed >= self.sweep_at
     }
 
     /// Forget DRAM of which every stream knows all; nothing can race with it any more.
@@ -201,8 +321,20 @@ impl Cells {
         self.dram.retain(|_, page| {
             !page.iter().flat_map(|band| &band.cells).all(|cell| cell.state.is_known(known_to_all))
         });
-        self.sweep_at = SWEEP.max(self.dram.len() * 2);
+        for block in self.blocks.values_mut() {
+            if let Block::Read(list) = block {
+                list.retain(|read| !known_to_all.knows(read.stamp.stream.into(), read.stamp.time));
+            }
+        }
+        let listed = |block: &Block| if let Block::Read(list) = block { list.len() } else { 0 };
+        self.listed = self.blocks.values().map(listed).sum();
+        self.sweep_at = SWEEP.max((self.dram.len() + self.listed) * 2);
     }
+}
+
+/// The parts of a run in each block.
+fn by_block((start, end): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
+    (start / BLOCK..end.div_ceil(BLOCK)).map(move |n| (start.max(n * BLOCK), end.min((n + 1) * BLOCK)))
 }
 
 impl Cell {
@@ -261,16 +393,46 @@ fn touch_cells(
     scratch: &mut Vec<Cell>,
     mut tell: impl FnMut(ConflictKind, Option<Stamp>, (u16, u16)),
 ) {
-    // Mostly an operand is a cell that some other instruction has made.
-    if let [(start, end)] = runs {
-        let at = cells.partition_point(|cell| cell.start < *start);
-        let is_cell = cells.get(at).is_some_and(|cell| cell.start == *start)
-            && cells.get(at + 1).map_or(PAGE as u16, |next| next.start) == *end;
-        if is_cell {
-            cells[at].state.touch(access, |kind, earlier| tell(kind, earlier, (*start, *end)));
-            return;
+    if runs.len() > MANY_RUNS {
+        rebuild(cells, runs, access, scratch, tell);
+        return;
+    }
+    for &(start, end) in runs {
+        let first = boundary(cells, start);
+        let last = boundary(cells, end);
+        for at in first..last {
+            let stop = cells.get(at + 1).map_or(PAGE as u16, |next| next.start);
+            let Cell { start, state } = &mut cells[at];
+            let start = *start;
+            state.touch(access, |kind, earlier| tell(kind, earlier, (start, stop)));
+        }
+        // Cells that have come to the same are one again: a write makes them so.
+        for at in (first.max(1)..=last.min(cells.len() - 1)).rev() {
+            if cells[at - 1].state == cells[at].state {
+                cells.remove(at);
+            }
         }
     }
+}
+
+/// The index of the cell that begins at a byte; it is split off where there is none.
+fn boundary(cells: &mut Vec<Cell>, start: u16) -> usize {
+    let at = cells.partition_point(|cell| cell.start < start);
+    if start < PAGE as u16 && cells.get(at).is_none_or(|cell| cell.start != start) {
+        let state = cells[at - 1].state.clone();
+        cells.insert(at, Cell { start, state });
+    }
+    at
+}
+
+/// The same for many runs, with the list built anew.
+fn rebuild(
+    cells: &mut Vec<Cell>,
+    runs: &[(u16, u16)],
+    access: &Access<'_>,
+    scratch: &mut Vec<Cell>,
+    mut tell: impl FnMut(ConflictKind, Option<Stamp>, (u16, u16)),
+) {
     scratch.clear();
     let mut keep = |start: u16, state: State| {
         if scratch.last().is_none_or(|last| last.state != state) {

@@ -44,7 +44,7 @@ fn conflicts_are_those_of_every_byte_by_itself() {
             let clock = &clocks[stream];
             let access = Access { stamp, clock, reads: !writes, writes, strict: false };
             let mut found = BTreeSet::new();
-            cells.access(memory, parts, &runs, &access, |conflict| {
+            cells.touch(memory, parts, &runs, &access, |conflict| {
                 for part in conflict.parts.0..conflict.parts.1 {
                     let bytes = conflict.bytes.0..conflict.bytes.1;
                     found.extend(bytes.map(|byte| (part, byte)));
@@ -92,11 +92,11 @@ fn a_tile_written_as_a_whole_is_one_cell() {
         strict: false,
     };
     let columns: Vec<(u64, u64)> = (0..64).map(|i| (i * 16, i * 16 + 4)).collect();
-    cells.access(Memory::Spm, (0, 4), &columns, &access(0), |_| panic!("a stream is in order"));
+    cells.touch(Memory::Spm, (0, 4), &columns, &access(0), |_| panic!("a stream is in order"));
     let bands =
         |cells: &Cells| cells.chip[0][0].iter().flatten().map(|band| band.cells.len()).collect::<Vec<_>>();
     assert_eq!(bands(&cells), [128, 1]);
-    cells.access(Memory::Spm, (0, 8), &[(0, 1024)], &access(1), |_| panic!("a stream is in order"));
+    cells.touch(Memory::Spm, (0, 8), &[(0, 1024)], &access(1), |_| panic!("a stream is in order"));
     assert_eq!(bands(&cells), [2]);
 }
 
@@ -106,10 +106,61 @@ fn what_everyone_knows_is_forgotten() {
     let clock = Clock::default();
     let stamp = Stamp { time: 3, step: 0, stream: 2 };
     let access = Access { stamp, clock: &clock, reads: true, writes: false, strict: false };
-    cells.access(Memory::Dram, (0, 1), &[(0, 3 * PAGE)], &access, |_| {});
+    cells.touch(Memory::Dram, (0, 1), &[(0, 3 * PAGE)], &access, |_| {});
     assert_eq!(cells.dram.len(), 3);
     cells.forget(&clock);
     assert_eq!(cells.dram.len(), 3);
     cells.forget(&Clock::all());
     assert_eq!(cells.dram.len(), 0);
+}
+
+#[test]
+fn reads_that_were_listed_are_entered_when_their_block_is_written() {
+    use kiln_machine::isa::{AccessPattern, Dt};
+    let mut seed = 5u64;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % below
+    };
+    // The same accesses, once listed and once entered at once.
+    let (mut listed, mut entered) = (Cells::new(1, PAGE, PAGE), Cells::new(1, PAGE, PAGE));
+    let mut clocks = [Clock::default(); 3];
+    let mut conflicts = 0;
+    for turn in 0..3000 {
+        let stream = next(3) as usize;
+        if next(3) == 0 {
+            let other = (stream + 1 + next(2) as usize) % 3;
+            clocks[stream].tick(stream);
+            let message = clocks[stream];
+            clocks[other].join(&message);
+            continue;
+        }
+        let pattern = AccessPattern {
+            dt: Dt::U8,
+            base: next(5) * (BLOCK / 2) + BLOCK / 4,
+            size: [1, 1 + next(3) as u32, 1 + next(4) as u32, 1 + next(40) as u32],
+            stride: [0, 300_000, 64, 1],
+        };
+        let footprint = Rc::new(Footprint::in_dram(&pattern).expect("it has elements"));
+        let writes = turn > 200 && next(6) == 0;
+        let stamp = Stamp { time: clocks[stream].of(stream), step: turn, stream: stream as u8 };
+        let access = Access { stamp, clock: &clocks[stream], reads: !writes, writes, strict: false };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        listed.access(&footprint, 0, &access, |conflict| ours.push((conflict.kind, conflict.bytes)));
+        let mut runs = Vec::new();
+        footprint.runs(0, &mut runs);
+        let told = |conflict: Conflict| theirs.push((conflict.kind, conflict.bytes));
+        entered.touch(Memory::Dram, (0, 1), &runs, &access, told);
+        // Cells may be divided otherwise: compared by byte.
+        let bytes = |conflicts: &[(ConflictKind, (u64, u64))]| -> BTreeSet<(ConflictKind, u64)> {
+            let each = |(kind, (start, end)): &(ConflictKind, (u64, u64))| {
+                let kind = *kind;
+                (*start..*end).map(move |byte| (kind, byte))
+            };
+            conflicts.iter().flat_map(each).collect()
+        };
+        assert_eq!(bytes(&ours), bytes(&theirs), "{pattern:?}");
+        conflicts += ours.len();
+    }
+    assert!(conflicts > 100 && listed.dram.len() < entered.dram.len() + 1, "{conflicts} conflicts");
 }
