@@ -68,7 +68,7 @@ impl<'a> Device<'a> {
         let end = match insts[0] {
             Inst::Cred { op, src, shape, .. } => {
                 let alike = |inst: &&Inst| matches!(inst, Inst::Cred { op: o, src: s, shape: n, .. } if (o, s.dt, n) == (op, src.dt, shape));
-                if !insts.iter().all(|inst| alike(inst)) {
+                if !insts.iter().all(alike) {
                     return Err(TrapKind::Extents("the cores of a group reduce differently".into()));
                 }
                 if self.settings.values {

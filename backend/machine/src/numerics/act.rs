@@ -14,14 +14,14 @@ pub use super::trig::{cos, sin};
 /// neither exact nor correctly rounded.
 #[rustfmt::skip] // a table
 pub const BOUNDS: &[(ActFunc, f64)] = &[
-    (ActFunc::Exp,      2.0),
-    (ActFunc::Log,      2.0),
-    (ActFunc::Rsqrt,    2.0),
-    (ActFunc::Tanh,     2.0),
+    (ActFunc::Exp,      1.02),
+    (ActFunc::Log,      0.84),
+    (ActFunc::Rsqrt,    1.5),
+    (ActFunc::Tanh,     1.34),
     (ActFunc::Erf,      2.0),
     (ActFunc::Sigmoid,  2.0),
-    (ActFunc::Sin,      2.0),
-    (ActFunc::Cos,      2.0),
+    (ActFunc::Sin,      1.0),
+    (ActFunc::Cos,      1.0),
     (ActFunc::Softplus, 2.0),
 ];
 
