@@ -78,6 +78,7 @@ pub fn emit_with_report(
     let all = target.dma_queues as u32;
     // Fewer queues, and transfers spread over fewer of them, need fewer semaphores.
     let mut attempts = [
+        (all, 8),
         (all, 4),
         (all, 2),
         (all * 3 / 4, 3),

@@ -42,6 +42,8 @@ pub const ROOT: BlockId = BlockId(0);
 pub struct Engine(pub u8);
 
 impl Engine {
+    /// Control unit.
+    pub const CTL: Engine = Engine(0);
     /// Matrix unit.
     pub const MXU: Engine = Engine(1);
     /// Vector unit.

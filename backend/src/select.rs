@@ -2,7 +2,8 @@
 //!
 //! The block tree of the result has the loops of the tile program; work order within a block is program order. Copies
 //! and simple arithmetic run on VEC or ACT, whichever has less to do in the group; transfers go to the queue with the
-//! fewest bytes among those of its role: loads of what is there from the start, loads of what a group stored, stores.
+//! fewest bytes among those of its role in the group: loads of what is there from the start, loads of what a group
+//! stored, stores.
 
 mod dma;
 mod elementwise;
@@ -49,7 +50,7 @@ pub(crate) fn select(
             Ok(DramTensor { id: crate::lir::DramId(i as u32), dt, shape })
         })
         .collect::<Result<Vec<_>, BackendError>>()?;
-    let queues = Queues::new(queues, spread, &bytes_by_role(program, &drams));
+    let queues = Queues::new(queues, spread);
     let mut s = Selector {
         lir: Lir::new(),
         target,
@@ -96,19 +97,27 @@ enum Role {
     Store,
 }
 
-/// Bytes given to each queue so far, by role.
+/// The queues of each role in a group, and what each queue was given.
 struct Queues {
-    given: BTreeMap<Role, Vec<(u32, u64)>>,
+    count: u32,
     /// Queues that one transfer is spread over at most.
     spread: u32,
+    of_role: BTreeMap<Role, std::ops::Range<u32>>,
+    /// Bytes in this group, and in all so far.
+    given: Vec<(u64, u64)>,
 }
 
 impl Queues {
-    /// Shares out `count` queues by the bytes that each role moves in the whole program.
-    fn new(count: u32, spread: u32, bytes: &BTreeMap<Role, u64>) -> Self {
+    fn new(count: u32, spread: u32) -> Self {
+        Queues { count, spread, of_role: BTreeMap::new(), given: vec![(0, 0); count as usize] }
+    }
+
+    /// Shares out the queues by the bytes that each role moves in a group. Loads ahead of the group have the first
+    /// ones, stores the last: those change their role least from group to group.
+    fn share_out(&mut self, bytes: &BTreeMap<Role, u64>) {
         let roles: Vec<(Role, u64)> = bytes.iter().map(|(r, b)| (*r, (*b).max(1))).collect();
         let mut shares: Vec<u32> = vec![1; roles.len()];
-        let mut left = count.saturating_sub(roles.len() as u32);
+        let mut left = self.count.saturating_sub(roles.len() as u32);
         while left > 0 && !roles.is_empty() {
             // to the role with the most bytes for each of its queues
             let most =
@@ -117,37 +126,39 @@ impl Queues {
             left -= 1;
         }
         let mut next = 0;
-        let mut given = BTreeMap::new();
+        self.of_role.clear();
         for ((role, _), share) in roles.iter().zip(shares) {
             // with fewer queues than roles, the roles share the last one
-            let list = (next..next + share).map(|q| (q.min(count - 1), 0)).collect();
-            given.insert(*role, list);
+            let first = next.min(self.count - 1);
+            self.of_role.insert(*role, first..(next + share).clamp(first + 1, self.count));
             next += share;
         }
-        Queues { given, spread }
+        self.given.iter_mut().for_each(|g| g.0 = 0);
+    }
+
+    fn range(&self, role: Role) -> std::ops::Range<u32> {
+        self.of_role.get(&role).cloned().unwrap_or(0..1)
     }
 
     fn most(&self, role: Role) -> u32 {
-        self.given.get(&role).map_or(1, |list| list.len() as u32).min(self.spread)
+        (self.range(role).len() as u32).min(self.spread)
     }
 
-    /// The queue with the fewest bytes, which then has `bytes` more.
+    /// The queue with the fewest bytes in this group, which then has `bytes` more.
     fn take(&mut self, role: Role, bytes: u64) -> Engine {
-        let list = self.given.entry(role).or_insert_with(|| vec![(0, 0)]);
-        let least = list.iter_mut().min_by_key(|(queue, given)| (*given, *queue));
-        least.map_or(Engine::queue(0), |(queue, given)| {
-            *given += bytes.max(1);
-            Engine::queue(*queue)
-        })
+        let least = self.range(role).min_by_key(|&q| (self.given[q as usize], q)).unwrap_or(0);
+        let given = &mut self.given[least as usize];
+        *given = (given.0 + bytes.max(1), given.1 + bytes.max(1));
+        Engine::queue(least)
     }
 }
 
-/// Bytes that each role moves in a run.
-fn bytes_by_role(program: &tile::Program, drams: &[DramTensor]) -> BTreeMap<Role, u64> {
+/// Bytes that each role moves in a run of a group.
+fn bytes_by_role(body: &[tile::Stmt], drams: &[DramTensor], is_written: &[bool]) -> BTreeMap<Role, u64> {
     fn visit(
-        program: &tile::Program,
-        drams: &[DramTensor],
         body: &[tile::Stmt],
+        drams: &[DramTensor],
+        is_written: &[bool],
         runs: u64,
         bytes: &mut BTreeMap<Role, u64>,
     ) {
@@ -155,7 +166,7 @@ fn bytes_by_role(program: &tile::Program, drams: &[DramTensor]) -> BTreeMap<Role
             match stmt {
                 tile::Stmt::Alloc { .. } => {}
                 tile::Stmt::For { trip, body, .. } => {
-                    visit(program, drams, body, runs * *trip as u64, bytes);
+                    visit(body, drams, is_written, runs * *trip as u64, bytes);
                 }
                 tile::Stmt::Op { op, .. } => {
                     let (dram, shape, strides) = match op {
@@ -173,16 +184,14 @@ fn bytes_by_role(program: &tile::Program, drams: &[DramTensor]) -> BTreeMap<Role
                         .filter(|(a, _)| walked(*a))
                         .map(|(_, n)| *n as u64)
                         .product();
-                    let role = role(op, is_written(&program.drams[dram.index()].kind));
+                    let role = role(op, is_written[dram.index()]);
                     *bytes.entry(role).or_default() += runs * drams[dram.index()].dt.bytes_of(elements);
                 }
             }
         }
     }
     let mut bytes = BTreeMap::new();
-    for group in &program.groups {
-        visit(program, drams, &group.body, 1, &mut bytes);
-    }
+    visit(body, drams, is_written, 1, &mut bytes);
     bytes
 }
 
@@ -246,6 +255,7 @@ impl Selector<'_> {
             ..GroupState::default()
         };
         self.survey(group, &group.body, 1);
+        self.queues.share_out(&bytes_by_role(&group.body, &self.drams, &self.is_written));
         let start = self.lir.blocks[ROOT.index()].items.len();
         self.body(group, &group.body, ROOT, 1)?;
         let prelude = std::mem::take(&mut self.group.prelude);

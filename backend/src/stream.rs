@@ -100,19 +100,17 @@ pub fn emit(
         groups: Vec::new(),
         buffers: Vec::new(),
     };
-    let mut works = 0;
     out.counts(sync.credits.get(&engine), false);
-    let credits = out.insts.len();
     for group in &lir.groups {
         let start = out.insts.len();
         for item in group.items.clone() {
             let mut nodes = Vec::new();
-            works += project(lir, sync, engine, ROOT, item, &mut nodes);
+            project(lir, sync, engine, ROOT, item, &mut nodes);
             out.root_item(&nodes)?;
         }
         out.groups.push((start, out.insts.len()));
     }
-    if works == 0 && credits == 0 {
+    if out.insts.is_empty() {
         return Ok(EmittedStream::default());
     }
     out.counts(sync.drains.get(&engine), true);
@@ -120,7 +118,7 @@ pub fn emit(
     out.finish()
 }
 
-/// Appends an item's share for one engine; gives the number of works.
+/// Appends an item's share for one engine.
 fn project<'a>(
     lir: &'a Lir,
     sync: &SyncPlan,
@@ -128,32 +126,30 @@ fn project<'a>(
     block: BlockId,
     item: usize,
     out: &mut Vec<Node<'a>>,
-) -> usize {
+) {
     let place = (block, item, engine);
     let at = |counts: &crate::sync::Counts| counts.get(&place).cloned().unwrap_or_default();
     out.extend(at(&sync.gifts).into_iter().map(|(sem, n)| Node::Signal(sem, n)));
     out.extend(at(&sync.waits).into_iter().map(|(sem, n)| Node::Wait(sem, n)));
-    let works = match &lir.blocks[block.index()].items[item] {
+    out.extend(at(&sync.passes).into_iter().map(|(sem, n)| Node::Signal(sem, n)));
+    match &lir.blocks[block.index()].items[item] {
         Item::Work(work) if work.engine == engine => {
             code_nodes(work, &work.code, out);
-            1
         }
-        Item::Work(_) => 0,
+        Item::Work(_) => {}
         Item::Loop(body) => {
             let mut inner = Vec::new();
             let items = lir.blocks[body.index()].items.len();
-            let works = (0..items).map(|i| project(lir, sync, engine, *body, i, &mut inner)).sum();
+            (0..items).for_each(|i| project(lir, sync, engine, *body, i, &mut inner));
             match lir.blocks[body.index()].iv {
                 Some(iv) if !inner.is_empty() => {
                     out.push(Node::Loop { iv, body: inner, rings_of: Some(*body) })
                 }
                 _ => {}
             }
-            works
         }
-    };
+    }
     out.extend(at(&sync.signals).into_iter().map(|(sem, n)| Node::Signal(sem, n)));
-    works
 }
 
 fn code_nodes<'a>(work: &'a Work, code: &'a [Code], out: &mut Vec<Node<'a>>) {

@@ -7,6 +7,9 @@
 //! program. They stay in flight from loop nest to loop nest (one that follows continues the count, and gives or takes
 //! the difference first where it needs another number) and are taken back at the end. Semaphores belong to an ordered
 //! pair of engines for the whole program, so each has one producer and one consumer.
+//!
+//! What one DMA queue hands to another goes through CTL, which has nothing else to do: it waits for the one and then
+//! signals the other, in program order. So `n` queues need `2 n` semaphores among them and not `n²`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +36,8 @@ pub struct SyncPlan {
     pub signals: Counts,
     /// Before the item, by the producer: credits for the loops in it.
     pub gifts: Counts,
+    /// Before the item and after its waits, by CTL: what it passes on.
+    pub passes: Counts,
     /// At the start of the program, by the producer.
     pub credits: BTreeMap<Engine, Vec<(Sem, u32)>>,
     /// At the end of the program, by the consumer.
@@ -68,9 +73,45 @@ pub fn plan(lir: &Lir, edges: &Edges) -> SyncPlan {
             of_block.entry((e.distance, e.from.0, e.to.0)).or_default().push(e);
         }
     }
+    relay(&mut classes);
     forward(lir, &classes, &mut plan);
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let name = |e: Engine| if e.queue_index().is_some() { "q".to_owned() } else { format!("e{}", e.0) };
+    for (f, t) in &plan.owners {
+        *kinds.entry(format!("fwd {}>{}", name(*f), name(*t))).or_default() += 1;
+    }
+    let at = plan.owners.len();
     carried(lir, &classes, &mut plan);
+    for (f, t) in &plan.owners[at..] {
+        *kinds.entry(format!("car {}>{}", name(*f), name(*t))).or_default() += 1;
+    }
+    tracing::debug!(?kinds, total = plan.owners.len(), "semaphores");
     plan
+}
+
+/// Leads constraints within iterations from queue to queue through CTL where that takes fewer semaphores.
+fn relay(classes: &mut BTreeMap<BlockId, Classes>) {
+    let is_queue = |e: Engine| e.queue_index().is_some();
+    let is_handover =
+        |(distance, from, to): &(u64, Engine, Engine)| *distance == 0 && is_queue(*from) && is_queue(*to);
+    let pairs: BTreeSet<(Engine, Engine)> =
+        classes.values().flat_map(BTreeMap::keys).filter(|k| is_handover(k)).map(|k| (k.1, k.2)).collect();
+    let from: BTreeSet<Engine> = pairs.iter().map(|p| p.0).collect();
+    let to: BTreeSet<Engine> = pairs.iter().map(|p| p.1).collect();
+    if pairs.len() <= from.len() + to.len() {
+        return;
+    }
+    for of_block in classes.values_mut() {
+        let handovers: Vec<(u64, Engine, Engine)> =
+            of_block.keys().filter(|k| is_handover(k)).copied().collect();
+        for key in handovers {
+            for edge in of_block.remove(&key).unwrap_or_default() {
+                let relay = (Engine::CTL, edge.to.1);
+                of_block.entry((0, key.1, Engine::CTL)).or_default().push(Edge { to: relay, ..edge });
+                of_block.entry((0, Engine::CTL, key.2)).or_default().push(Edge { from: relay, ..edge });
+            }
+        }
+    }
 }
 
 /// One semaphore for all constraints within iterations from one engine to another: before a loop that counts on it,
@@ -150,8 +191,9 @@ fn count(
     class: &[Edge],
     taken_before: &BTreeSet<usize>,
 ) {
+    let signals = if from == Engine::CTL { &mut plan.passes } else { &mut plan.signals };
     for p in points {
-        plan.signals.entry((block, *p, from)).or_default().push((sem, 1));
+        signals.entry((block, *p, from)).or_default().push((sem, 1));
     }
     let mut needs: BTreeMap<usize, usize> =
         taken_before.iter().map(|item| (*item, points.range(..item).count())).collect();
@@ -285,7 +327,7 @@ pub fn executed(lir: &Lir, plan: &SyncPlan) -> u64 {
         counts.iter().map(|((b, _, _), list)| lir.executions(*b) * list.len() as u64).sum()
     };
     debug_assert!(lir.executions(ROOT) == 1);
-    at(&plan.waits) + at(&plan.signals) + at(&plan.gifts)
+    at(&plan.waits) + at(&plan.signals) + at(&plan.gifts) + at(&plan.passes)
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ impl Memo {
         if let Some(known) = self.quick.get(problem) {
             return known.clone();
         }
-        let found = solve(problem, machine, Effort::QUICK).map(|s| s.cost.ticks);
+        let found = solve(problem, machine, Effort::QUICK).map(|s| s.cost.price());
         self.quick.insert(problem.clone(), found.clone());
         found
     }
@@ -173,7 +173,12 @@ impl Readers {
 }
 
 /// The problem of `ops` (ascending) as a group; what others read is stored.
-pub fn problem_of(kernel: &Kernel, readers: &Readers, ops: &[usize]) -> (Problem, Binding) {
+pub fn problem_of(
+    kernel: &Kernel,
+    readers: &Readers,
+    ops: &[usize],
+    machine: &Machine,
+) -> (Problem, Binding) {
     let mut stored = BTreeSet::new();
     for &o in ops {
         for &v in &kernel.ops[o].outs {
@@ -183,7 +188,7 @@ pub fn problem_of(kernel: &Kernel, readers: &Readers, ops: &[usize]) -> (Problem
             }
         }
     }
-    group::problem(kernel, ops, &stored)
+    group::problem(kernel, ops, &stored, machine.partitions)
 }
 
 fn origin_of(graph: &Graph, kernel: &Kernel, ops: &[usize]) -> Vec<String> {
@@ -203,7 +208,7 @@ pub fn lower_group(
     machine: &Machine,
     memo: &mut Memo,
 ) -> Result<Grouped, LowerError> {
-    let (problem, binding) = problem_of(kernel, readers, ops);
+    let (problem, binding) = problem_of(kernel, readers, ops, machine);
     let origin = origin_of(kernel.graph, kernel, ops);
     let solution = memo.solve(&problem, machine).map_err(|e| match e {
         NoSchedule::Illegal => LowerError::NoSchedule {

@@ -59,16 +59,25 @@ struct Maker<'k, 'g> {
     /// Tensor that holds a value, made in the group or loaded.
     of_value: BTreeMap<ValueId, usize>,
     alias: BTreeMap<AxisId, AxisId>,
+    partitions: u64,
 }
 
 /// The problem of running `ops` (ascending) as one group. `stored` are the values that others read from DRAM.
-pub fn problem(kernel: &Kernel, ops: &[usize], stored: &BTreeSet<ValueId>) -> (Problem, Binding) {
+/// An axis that fills the `partitions` does not become one position with the axes inside it: as the partition axis, that
+/// position would spread neighbours in memory over partitions.
+pub fn problem(
+    kernel: &Kernel,
+    ops: &[usize],
+    stored: &BTreeSet<ValueId>,
+    partitions: u64,
+) -> (Problem, Binding) {
     let mut m = Maker {
         k: kernel,
         tensors: Vec::new(),
         ops: Vec::new(),
         of_value: BTreeMap::new(),
         alias: BTreeMap::new(),
+        partitions,
     };
     for &op in ops {
         m.op(op, ops, stored);
@@ -309,11 +318,31 @@ impl Maker<'_, '_> {
         tensors && ops
     }
 
+    /// Axes of the operands and results of contracts.
+    fn multiplied(&self) -> BTreeSet<AxisId> {
+        let contracts = self.ops.iter().filter(|o| matches!(o.kind, LocalKind::Plain(OpKind::Contract)));
+        let tensors = contracts.flat_map(|o| {
+            let ins = o.ins.iter().filter_map(|i| match i {
+                In::Tensor(t) => Some(*t),
+                In::Scalar(_) => None,
+            });
+            ins.chain(o.outs.iter().copied())
+        });
+        tensors.flat_map(|t| self.tensors[t].axes.iter().copied()).collect()
+    }
+
     fn finish(self) -> (Problem, Binding) {
         let mut positions: Vec<Vec<AxisId>> = Vec::new();
+        let multiplied: BTreeSet<AxisId> = self.multiplied();
         for axis in self.order() {
+            let is_full = |position: &[AxisId]| {
+                let extent: u64 = position.iter().map(|&a| self.k.graph.extent(a)).product();
+                extent >= self.partitions && !multiplied.contains(&axis)
+            };
             match positions.last_mut() {
-                Some(last) if last.last().is_some_and(|&a| self.merges(a, axis)) => last.push(axis),
+                Some(last) if last.last().is_some_and(|&a| self.merges(a, axis) && !is_full(last)) => {
+                    last.push(axis);
+                }
                 _ => positions.push(vec![axis]),
             }
         }

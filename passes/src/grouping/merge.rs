@@ -46,8 +46,10 @@ struct Merger<'a, 'g> {
     queue: BinaryHeap<(u64, std::cmp::Reverse<(usize, usize)>)>,
     /// Ops that may be merged now.
     scope: Vec<bool>,
-    /// Region and instance of each op, where only merges across borders are looked for.
-    border: Option<Vec<Option<(usize, usize)>>>,
+    /// Region and instance of each op.
+    border: Vec<Option<(usize, usize)>>,
+    /// Whether merges are across the borders of instances, or within them.
+    is_across: bool,
 }
 
 /// Repetition in the kernel: where each op stands in a repeated region.
@@ -131,13 +133,15 @@ pub fn merge(
         seen: BTreeMap::new(),
         queue: BinaryHeap::new(),
         scope: vec![true; n],
-        border: None,
+        border: vec![None; n],
+        is_across: false,
     };
     for o in 0..n {
         m.groups[o] = Some(Body { ops: vec![o], ticks: 0 });
     }
     let regions = Regions::new(kernel);
-    m.join_chains(&regions);
+    m.border = regions.place.iter().map(|p| p.map(|(region, instance, _)| (region, instance))).collect();
+    m.join_chains();
     m.cost_all()?;
     // The first instance of each region, and what is in none; then the others as it; then across their borders.
     m.scope = regions.place.iter().map(|place| place.is_none_or(|(_, instance, _)| instance == 0)).collect();
@@ -145,8 +149,7 @@ pub fn merge(
     m.run();
     m.scope = vec![true; n];
     m.replay(&regions);
-    m.border =
-        Some(regions.place.iter().map(|p| p.map(|(region, instance, _)| (region, instance))).collect());
+    m.is_across = true;
     m.propose_all();
     m.run();
     let bodies = m.seen.into_iter().filter_map(|(ops, ticks)| ticks.map(|t| (ops, t))).collect();
@@ -162,14 +165,14 @@ impl Merger<'_, '_> {
         if let Some(Some(ticks)) = self.seen.get(ops) {
             return Ok(*ticks);
         }
-        let (problem, _) = problem_of(self.k, self.readers, ops);
+        let (problem, _) = problem_of(self.k, self.readers, ops, self.machine);
         let ticks = self.memo.estimate(&problem, self.machine);
         self.seen.insert(ops.to_vec(), ticks.as_ref().ok().copied());
         ticks
     }
 
     /// An elementwise op whose only reader is elementwise over the same axes always gains by running with it.
-    fn join_chains(&mut self, regions: &Regions) {
+    fn join_chains(&mut self) {
         for o in 0..self.k.ops.len() {
             let op = &self.k.ops[o];
             let is_plain = |w: &Work| matches!(w, Work::Map(_) | Work::Cast);
@@ -183,10 +186,9 @@ impl Merger<'_, '_> {
                 let axes = |v: ValueId| self.k.values[v].axes.iter().copied().collect::<BTreeSet<_>>();
                 axes(a) == axes(b)
             };
-            let border = |o: usize| regions.place[o].map(|(region, instance, _)| (region, instance));
             if is_plain(&next.work)
                 && next.outs.first().is_some_and(|&w| same(v, w))
-                && border(o) == border(*reader)
+                && self.border[o] == self.border[*reader]
             {
                 let (a, b) = (self.group_of[o], self.group_of[*reader]);
                 if let Some(ops) = self.candidate(a, b) {
@@ -304,12 +306,17 @@ impl Merger<'_, '_> {
         near.remove(&group);
         for other in near {
             let is_in = |b: &Body| b.ops.iter().all(|&o| self.scope[o]);
-            if !self.groups[other].as_ref().is_some_and(is_in) || !self.is_across(group, other) {
+            if !self.groups[other].as_ref().is_some_and(is_in) || !self.is_allowed(group, other) {
                 continue;
             }
             let Some(ops) = self.candidate(group, other) else { continue };
             let Some(apart) = self.groups[other].as_ref().map(|b| b.ticks + body.ticks) else { continue };
-            if let Ok(ticks) = self.cost(&ops)
+            let joint = self.cost(&ops);
+            tracing::trace!(
+                a = ?body.ops, b = ?self.groups[other].as_ref().map(|b| &b.ops),
+                apart, own = body.ticks, ?joint, "merge"
+            );
+            if let Ok(ticks) = joint
                 && ticks < apart
             {
                 let pair = (group.min(other), group.max(other));
@@ -318,12 +325,12 @@ impl Merger<'_, '_> {
         }
     }
 
-    /// Whether two groups may merge now as far as borders go: not if both lie in one instance, where all was tried.
-    fn is_across(&self, a: usize, b: usize) -> bool {
-        let Some(border) = &self.border else { return true };
+    /// Whether two groups may merge now as far as borders go: first within an instance, so that what is found can be
+    /// replayed on the others, then only what was not tried.
+    fn is_allowed(&self, a: usize, b: usize) -> bool {
         let ops = [a, b].into_iter().filter_map(|g| self.groups[g].as_ref()).flat_map(|b| &b.ops);
-        let places: BTreeSet<_> = ops.map(|&o| border[o]).collect();
-        places.len() > 1 || places.contains(&None)
+        let places: BTreeSet<_> = ops.map(|&o| self.border[o]).collect();
+        if self.is_across { places.len() > 1 || places.contains(&None) } else { places.len() == 1 }
     }
 
     fn has_contract(&self, group: usize) -> bool {

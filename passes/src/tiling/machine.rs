@@ -74,8 +74,9 @@ impl Load {
 /// Free dims that one transfer or vector instruction walks.
 const FREE_DIMS: usize = 3;
 
-/// Queues that one transfer is spread over.
-const SPREAD: u64 = 4;
+/// Queues that one transfer is spread over at most, and the bytes that are worth one.
+const SPREAD: u64 = 8;
+const SPLIT_BYTES: u64 = 32 << 10;
 
 fn dt(dtype: DType) -> Dt {
     match dtype {
@@ -217,7 +218,9 @@ impl Machine {
         load.busy[Engine::Queues as usize] = (one.busy + issue).div_ceil(self.target.dma_queues);
         // What is repeated over partitions comes through one queue.
         let repeats = parts > 1 && stride(part) == 0;
-        let ways = if repeats { 1 } else { SPREAD.min(self.target.dma_queues) };
+        // A part of the queues serves the other direction.
+        let most = SPREAD.min(self.target.dma_queues * 5 / 8).max(1);
+        let ways = if repeats { 1 } else { (load.dram_bytes / SPLIT_BYTES).clamp(1, most) };
         load.alone = (one.busy + issue).div_ceil(ways);
         load.busy[Engine::Dram as usize] = duration::dram_ticks(&self.target, one.dram_read_bytes);
         load

@@ -50,6 +50,10 @@ struct Pipeline<'a> {
     odd: Vec<bool>,
     /// Tensors that cross the cut of a loop under way: one buffer for either iteration, whatever the ring.
     crosses: Vec<bool>,
+    /// Ticks that all loads and all stores keep the queues and DRAM busy: each has its part of them.
+    moved: [u64; 2],
+    /// When the queues that a tensor is loaded or stored through are free.
+    queues: [Vec<u64>; 2],
 }
 
 /// Ticks from the first transfer of `steps` to the last.
@@ -70,7 +74,10 @@ pub fn ticks(
         buffers: vec![Buffer::default(); 2 * problem.tensors.len()],
         odd: vec![false; problem.tensors.len()],
         crosses: vec![false; problem.tensors.len()],
+        moved: [0; 2],
+        queues: [vec![0; problem.tensors.len()], vec![0; problem.tensors.len()]],
     };
+    pipeline.moved = pipeline.traffic(steps);
     pipeline.run(steps);
     let last = pipeline.buffers.iter().map(|b| b.used.max(b.ready)).max().unwrap_or(0);
     pipeline.units.into_iter().max().unwrap_or(0).max(last)
@@ -141,6 +148,11 @@ pub fn crossing(facts: &Facts, body: &[Step], cut: usize) -> Vec<usize> {
     allocated.filter(|&t| uses(&body[cut..], t)).collect()
 }
 
+/// Ticks that a transfer keeps the queues and DRAM busy, with all queues at work.
+fn share(load: &Load) -> u64 {
+    load.busy[Engine::Queues as usize].max(load.busy[Engine::Dram as usize])
+}
+
 fn unit_of(problem: &Problem, machine: &Machine, op: usize) -> Option<Unit> {
     Some(match &problem.ops[op].kind {
         OpKind::Contract => Unit::Mxu,
@@ -184,9 +196,61 @@ impl Pipeline<'_> {
         }
     }
 
-    /// A transfer that may start at `from` on unit `unit`: when it is complete.
-    fn transfer(&mut self, unit: Unit, from: u64, load: &Load) -> u64 {
-        let share = load.busy[Engine::Queues as usize].max(load.busy[Engine::Dram as usize]);
+    /// Ticks that loads and stores take if each has all queues.
+    fn traffic(&mut self, steps: &[Step]) -> [u64; 2] {
+        let mut moved = [0u64; 2];
+        for step in steps {
+            match step {
+                Step::Load(t) => {
+                    if let Some(access) = &self.p.tensors[*t].load {
+                        let load = self.m.transfer(access, &self.shape(*t), self.s.part[*t], Direction::Load);
+                        moved[0] += share(&load);
+                    }
+                }
+                Step::Store(t) => {
+                    if let Some(access) = &self.p.tensors[*t].store {
+                        let load =
+                            self.m.transfer(access, &self.shape(*t), self.s.part[*t], Direction::Store);
+                        moved[1] += share(&load);
+                    }
+                }
+                Step::Alloc { .. } => {}
+                Step::Op(o) => {
+                    let way = match unit_of(self.p, self.m, *o) {
+                        Some(Unit::Load) => 0,
+                        Some(Unit::Store) => 1,
+                        _ => continue,
+                    };
+                    moved[way] +=
+                        share(&self.m.op(self.p, *o, &self.now, &self.s.part, self.s.stationary[*o]));
+                }
+                Step::Loop { axis, tile, body, .. } => {
+                    let before = self.now[*axis];
+                    let tile = before.min(*tile);
+                    let steps = [(tile, before / tile), (before % tile, 1)];
+                    for (extent, count) in steps.into_iter().filter(|s| s.0 > 0) {
+                        self.now[*axis] = extent;
+                        let inner = self.traffic(body);
+                        for (all, one) in moved.iter_mut().zip(inner) {
+                            *all = all.saturating_add(one.saturating_mul(count));
+                        }
+                    }
+                    self.now[*axis] = before;
+                }
+            }
+        }
+        moved
+    }
+
+    /// A transfer of tensor `t` that may start at `from`: when it is complete. It has its own queues, in turn with its
+    /// other iterations, and its part of what all queues and DRAM can do.
+    fn transfer(&mut self, unit: Unit, t: usize, from: u64, load: &Load) -> u64 {
+        let [loads, stores] = self.moved;
+        let way = usize::from(unit == Unit::Store);
+        let share = u128::from(share(load)) * (u128::from(loads) + u128::from(stores));
+        let share = share.div_ceil(u128::from(self.moved[way]).max(1)) as u64;
+        let from = from.max(self.queues[way][t]);
+        self.queues[way][t] = from + load.alone;
         let at = &mut self.units[unit as usize];
         *at = (*at).max(from) + share;
         (*at + self.m.dma_latency_ticks()).max(from + self.m.dma_latency_ticks() + load.alone)
@@ -196,7 +260,7 @@ impl Pipeline<'_> {
         let Some(access) = &self.p.tensors[t].load else { return };
         let load = self.m.transfer(access, &self.shape(t), self.s.part[t], Direction::Load);
         let from = self.buffer(t).free;
-        let end = self.transfer(Unit::Load, from, &load);
+        let end = self.transfer(Unit::Load, t, from, &load);
         let buffer = self.buffer(t);
         buffer.ready = end;
         buffer.used = end;
@@ -206,7 +270,7 @@ impl Pipeline<'_> {
         let Some(access) = &self.p.tensors[t].store else { return };
         let load = self.m.transfer(access, &self.shape(t), self.s.part[t], Direction::Store);
         let from = self.buffer(t).ready;
-        let end = self.transfer(Unit::Store, from, &load);
+        let end = self.transfer(Unit::Store, t, from, &load);
         let buffer = self.buffer(t);
         buffer.used = buffer.used.max(end);
     }
@@ -224,7 +288,12 @@ impl Pipeline<'_> {
         }
         let (end, ready) = match unit {
             Unit::Load | Unit::Store => {
-                let end = self.transfer(unit, start, &load);
+                let moved = if unit == Unit::Load {
+                    p.ops[o].outs.first().copied()
+                } else {
+                    p.ops[o].tensors().last()
+                };
+                let end = self.transfer(unit, moved.unwrap_or(0), start, &load);
                 (end, end)
             }
             _ => {
@@ -284,10 +353,10 @@ impl Pipeline<'_> {
 
     /// Runs `count` iterations: the first `most` one by one, the others as far apart as the last two of them.
     fn carry_on(&mut self, count: u64, most: u64, mut iteration: impl FnMut(&mut Self, u64)) {
-        let mut last = (self.units, Vec::new());
+        let mut last = (self.units, Vec::new(), self.queues.clone());
         for i in 0..count.min(most) {
             if i + 1 == most {
-                last = (self.units, self.buffers.clone());
+                last = (self.units, self.buffers.clone(), self.queues.clone());
             }
             iteration(self, i);
         }
@@ -301,6 +370,11 @@ impl Pipeline<'_> {
         for (unit, before) in self.units.iter_mut().zip(last.0) {
             if *unit != before {
                 *unit += ahead;
+            }
+        }
+        for (queues, before) in self.queues.iter_mut().zip(last.2) {
+            for (queue, _) in queues.iter_mut().zip(before).filter(|(now, before)| **now != *before) {
+                *queue += ahead;
             }
         }
         for (buffer, before) in self.buffers.iter_mut().zip(last.1) {

@@ -204,7 +204,8 @@ struct Search<'a> {
     axes: Vec<(usize, Vec<u64>)>,
     /// Axes that every op has: outermost, their order moves no byte.
     common: AxisSet,
-    seen: BTreeSet<Vec<Loop>>,
+    /// Loops tried, coarsely or finely.
+    seen: BTreeSet<(Vec<Loop>, bool)>,
     /// Plans that the refinement may still evaluate.
     budget: usize,
     /// How the buffers of a loop body may share bytes.
@@ -351,7 +352,7 @@ impl<'a> Search<'a> {
     }
 
     fn try_order(&mut self, loops: Vec<Loop>, is_fine: bool) {
-        if self.budget == 0 || !self.seen.insert(loops.clone()) {
+        if self.budget == 0 || !self.seen.insert((loops.clone(), is_fine)) {
             return;
         }
         let mut base = self.schedule(loops);
