@@ -2,7 +2,11 @@
 //!
 //! Attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers of
 //! different loop bodies share bytes; all buffers whose lifetimes do not meet share bytes, those used last longest ago
-//! first; as tight as it goes; rings lose slots, the largest first; nothing is left to give and the group does not fit. Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
+//! first; as tight as it goes; rings lose slots, the largest first; nothing is left to give and the group does not fit.
+//! Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
+//!
+//! Rings get the slots they may have as far as the group stays within half of the memory: groups take turns at its two
+//! ends, so the loads of the next one run ahead into the other half.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +18,9 @@ use crate::placement::{Ring, Slot};
 
 /// Slots start at multiples of so many bytes of a partition: a memory word, or an element when memory is short.
 const ALIGNMENTS_BYTES: [u64; 2] = [32, 4];
+
+/// Slots of a ring at most, tried in turn; the last whatever the memory they take.
+const DEPTHS: [u32; 5] = [64, 32, 16, 8, 4];
 
 /// Capacities in bytes of one partition, and the number of partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,19 +103,26 @@ fn pack_group(
     lifetimes: &[(usize, usize)],
     slots: &mut [Option<Slot>],
 ) -> Result<Packing, u64> {
-    let mut depths: BTreeMap<usize, u32> = members
-        .iter()
-        .map(|b| {
+    let wanted = |most: u32| -> BTreeMap<usize, u32> {
+        let depth = |b: &usize| {
             let buffer = &lir.buffers[*b];
             let runs = u32::try_from(lir.executions(buffer.block)).unwrap_or(u32::MAX);
-            (*b, if buffer.block == ROOT { 1 } else { buffer.depth.max(1).min(runs) })
-        })
-        .collect();
-    let wanted: u32 = depths.values().sum();
-    let mut units = units(lir, (partitions, align), &depths, lifetimes);
+            if buffer.block == ROOT { 1 } else { buffer.depth.clamp(1, most).min(runs) }
+        };
+        members.iter().map(|b| (*b, depth(b))).collect()
+    };
     let mut modes = Sharing::ALL.into_iter();
     let mut mode = Sharing::Nothing;
-    let mut bases = pack(&units, mode, limit);
+    let mut most = DEPTHS.into_iter().peekable();
+    let (mut depths, mut units, mut bases) = loop {
+        let depths = wanted(most.next().unwrap_or(1));
+        let units = units(lir, (partitions, align), &depths, lifetimes);
+        let bases = pack(&units, mode, limit);
+        if peak(&units, &bases) <= limit / 2 || most.peek().is_none() {
+            break (depths, units, bases);
+        }
+    };
+    let wanted: u32 = depths.values().sum();
     loop {
         let peak = peak(&units, &bases);
         if peak <= limit {

@@ -81,6 +81,7 @@ pub fn emit_with_report(
         (all, 8),
         (all, 4),
         (all, 2),
+        (all * 7 / 8, 4),
         (all * 3 / 4, 3),
         (all * 5 / 8, 2),
         (all / 2, 2),

@@ -26,8 +26,8 @@ use dma::{Direction, DramView, Rows};
 use elementwise::{Affine, walk};
 use geometry::{DramTensor, Tile};
 
-/// A transfer of fewer bytes is not worth a second queue: about what one queue moves in the latency of another.
-const SPLIT_BYTES: u64 = 32 << 10;
+/// A transfer of fewer bytes is not worth a second queue: several times what one queue moves while another is started.
+const SPLIT_BYTES: u64 = 8 << 10;
 
 /// Selects the whole program, with at most `queues` DMA queues and a transfer on at most `spread` of them.
 pub(crate) fn select(
@@ -116,8 +116,9 @@ impl Queues {
     /// ones, stores the last: those change their role least from group to group.
     fn share_out(&mut self, bytes: &BTreeMap<Role, u64>) {
         let roles: Vec<(Role, u64)> = bytes.iter().map(|(r, b)| (*r, (*b).max(1))).collect();
-        let mut shares: Vec<u32> = vec![1; roles.len()];
-        let mut left = self.count.saturating_sub(roles.len() as u32);
+        let least = if self.count < 8 { 1 } else { 2 };
+        let mut shares: Vec<u32> = vec![least; roles.len()];
+        let mut left = self.count.saturating_sub(least * roles.len() as u32);
         while left > 0 && !roles.is_empty() {
             // to the role with the most bytes for each of its queues
             let most =

@@ -75,17 +75,7 @@ pub fn plan(lir: &Lir, edges: &Edges) -> SyncPlan {
     }
     relay(&mut classes);
     forward(lir, &classes, &mut plan);
-    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
-    let name = |e: Engine| if e.queue_index().is_some() { "q".to_owned() } else { format!("e{}", e.0) };
-    for (f, t) in &plan.owners {
-        *kinds.entry(format!("fwd {}>{}", name(*f), name(*t))).or_default() += 1;
-    }
-    let at = plan.owners.len();
     carried(lir, &classes, &mut plan);
-    for (f, t) in &plan.owners[at..] {
-        *kinds.entry(format!("car {}>{}", name(*f), name(*t))).or_default() += 1;
-    }
-    tracing::debug!(?kinds, total = plan.owners.len(), "semaphores");
     plan
 }
 
@@ -142,7 +132,8 @@ fn forward(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan)
 /// Semaphores with credits for constraints from one iteration to a later one; nests of loops use them in turn.
 fn carried(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan) {
     let mut sems: BTreeMap<Key, Sem> = BTreeMap::new();
-    let mut used: BTreeMap<(usize, Engine, Engine), usize> = BTreeMap::new();
+    // Credits and blocks of each semaphore of a pair in a root item.
+    let mut used: BTreeMap<(usize, Engine, Engine), Vec<(u64, Vec<BlockId>)>> = BTreeMap::new();
     let mut in_flight: BTreeMap<Sem, u64> = BTreeMap::new();
     let mut blocks: Vec<(usize, BlockId)> =
         classes.keys().filter_map(|block| Some((lir.path(*block)[0].1?, *block))).collect();
@@ -152,10 +143,23 @@ fn carried(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan)
             let (from, to) = (*from, *to);
             let points: BTreeSet<usize> = class.iter().map(|e| e.from.1).collect();
             let credits = distance * points.len() as u64;
-            let number = used.entry((root_item, from, to)).or_insert(0);
-            *number += 1;
+            // Loops that follow one another with as many credits take turns.
+            let list = used.entry((root_item, from, to)).or_default();
+            let follows = |(held, blocks): &(u64, Vec<BlockId>)| {
+                *held == credits && blocks.iter().all(|other| are_apart(lir, block, *other))
+            };
+            let number = match list.iter().position(follows) {
+                Some(number) => {
+                    list[number].1.push(block);
+                    number
+                }
+                None => {
+                    list.push((credits, vec![block]));
+                    list.len() - 1
+                }
+            };
             let fresh = Sem(plan.owners.len() as u32);
-            let sem = *sems.entry(Key { from, to, number: *number }).or_insert(fresh);
+            let sem = *sems.entry(Key { from, to, number }).or_insert(fresh);
             let before = in_flight.insert(sem, credits);
             match before {
                 None => {
@@ -179,6 +183,12 @@ fn carried(lir: &Lir, classes: &BTreeMap<BlockId, Classes>, plan: &mut SyncPlan)
     for (sem, credits) in in_flight {
         plan.drains.entry(plan.owners[sem.0 as usize].1).or_default().push((sem, credits as u32));
     }
+}
+
+/// Whether neither block lies in the other.
+fn are_apart(lir: &Lir, a: BlockId, b: BlockId) -> bool {
+    let holds = |outer: BlockId, inner: BlockId| lir.path(inner).iter().any(|(block, _)| *block == outer);
+    !holds(a, b) && !holds(b, a)
 }
 
 /// Places the signals and waits of one class of constraints. Before the items of `taken_before`, in which loops count

@@ -9,6 +9,7 @@ use crate::grouping::kernel::{ArrayKind, Kernel, Source, ValueId, Work};
 use crate::grouping::merge;
 use crate::grouping::recipe;
 use crate::tiling::machine::{ENGINES, Machine};
+use crate::tiling::plan::Step;
 use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
 use kiln_ir::nn::{Func, FuncBuilder, OpKind, Port};
@@ -196,6 +197,20 @@ fn origin_of(graph: &Graph, kernel: &Kernel, ops: &[usize]) -> Vec<String> {
     ids.iter().filter_map(|&i| graph.names.get_index(i as usize).cloned()).collect()
 }
 
+/// Slots that a ring of what is in memory from the start may have: its loads need not wait for any other group.
+const RING_AHEAD: u64 = 64;
+
+/// Lets the loads of `ahead` run as far ahead as the memory allows.
+fn run_ahead(steps: &mut [Step], ahead: &[bool]) {
+    for step in steps {
+        match step {
+            Step::Alloc { tensor, depth } if *depth > 1 && ahead[*tensor] => *depth = RING_AHEAD,
+            Step::Loop { body, .. } => run_ahead(body, ahead),
+            _ => {}
+        }
+    }
+}
+
 /// Lowers one group.
 ///
 /// # Errors
@@ -210,7 +225,7 @@ pub fn lower_group(
 ) -> Result<Grouped, LowerError> {
     let (problem, binding) = problem_of(kernel, readers, ops, machine);
     let origin = origin_of(kernel.graph, kernel, ops);
-    let solution = memo.solve(&problem, machine).map_err(|e| match e {
+    let mut solution = memo.solve(&problem, machine).map_err(|e| match e {
         NoSchedule::Illegal => LowerError::NoSchedule {
             what: ops.iter().map(|&o| format!("{:?}", kernel.ops[o].work)).collect::<Vec<_>>().join(", "),
             origin: origin.clone(),
@@ -225,6 +240,22 @@ pub fn lower_group(
             }
         }
     })?;
+    if 2 * solution.cost.spm_bytes <= machine.spm_bytes {
+        let is_there = |t: usize| {
+            let array = binding.load[solution.stands_for[t]].map(|(array, _)| &kernel.arrays[array].kind);
+            matches!(
+                array,
+                Some(
+                    ArrayKind::Input(_)
+                        | ArrayKind::Weight { .. }
+                        | ArrayKind::Placed(_)
+                        | ArrayKind::Fold(_)
+                )
+            )
+        };
+        let ahead: Vec<bool> = (0..solution.problem.tensors.len()).map(is_there).collect();
+        run_ahead(&mut solution.steps, &ahead);
+    }
     let origins: Vec<Origin> =
         binding.op.iter().map(|&o| Origin::from_names(origin_of(kernel.graph, kernel, &[o]))).collect();
     let name = format!("g{index}");

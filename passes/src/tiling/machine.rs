@@ -57,8 +57,10 @@ pub struct Load {
     pub busy: [u64; ENGINES],
     /// Bytes between DRAM and chip as requested.
     pub dram_bytes: u64,
-    /// Ticks of a transfer that has the memory to itself, after its latency.
+    /// Ticks of a transfer on one queue, after its latency.
     pub alone: u64,
+    /// Queues that a transfer is worth.
+    pub ways: u64,
 }
 
 impl Load {
@@ -76,7 +78,7 @@ const FREE_DIMS: usize = 3;
 
 /// Queues that one transfer is spread over at most, and the bytes that are worth one.
 const SPREAD: u64 = 8;
-const SPLIT_BYTES: u64 = 32 << 10;
+const SPLIT_BYTES: u64 = 8 << 10;
 
 fn dt(dtype: DType) -> Dt {
     match dtype {
@@ -110,6 +112,17 @@ impl Machine {
     /// Ticks before the first byte of a transfer.
     pub fn dma_latency_ticks(&self) -> u64 {
         duration::transfer(&self.target, Transfer { runs: 1, run_bytes: 1, chip_bytes: 1 }).latency
+    }
+
+    /// Queues that loads and stores have, which move for so long: about as the backend shares them out.
+    pub fn queue_shares(&self, moved: [u64; 2]) -> [u64; 2] {
+        let queues = self.target.dma_queues;
+        let least = if queues < 8 { 1 } else { 2 };
+        let all = u128::from(moved[0]) + u128::from(moved[1]);
+        moved.map(|own| {
+            let part = u128::from(queues) * u128::from(own) / all.max(1);
+            (part as u64).clamp(least, queues.saturating_sub(least).max(1))
+        })
     }
 
     /// What an instruction costs beside its work: it waits for and signals others.
@@ -218,10 +231,8 @@ impl Machine {
         load.busy[Engine::Queues as usize] = (one.busy + issue).div_ceil(self.target.dma_queues);
         // What is repeated over partitions comes through one queue.
         let repeats = parts > 1 && stride(part) == 0;
-        // A part of the queues serves the other direction.
-        let most = SPREAD.min(self.target.dma_queues * 5 / 8).max(1);
-        let ways = if repeats { 1 } else { (load.dram_bytes / SPLIT_BYTES).clamp(1, most) };
-        load.alone = (one.busy + issue).div_ceil(ways);
+        load.ways = if repeats { 1 } else { (load.dram_bytes / SPLIT_BYTES).clamp(1, SPREAD) };
+        load.alone = one.busy + issue;
         load.busy[Engine::Dram as usize] = duration::dram_ticks(&self.target, one.dram_read_bytes);
         load
     }

@@ -52,6 +52,8 @@ struct Pipeline<'a> {
     crosses: Vec<bool>,
     /// Ticks that all loads and all stores keep the queues and DRAM busy: each has its part of them.
     moved: [u64; 2],
+    /// Queues for loads and for stores.
+    share: [u64; 2],
     /// When the queues that a tensor is loaded or stored through are free.
     queues: [Vec<u64>; 2],
 }
@@ -75,9 +77,11 @@ pub fn ticks(
         odd: vec![false; problem.tensors.len()],
         crosses: vec![false; problem.tensors.len()],
         moved: [0; 2],
+        share: [1; 2],
         queues: [vec![0; problem.tensors.len()], vec![0; problem.tensors.len()]],
     };
     pipeline.moved = pipeline.traffic(steps);
+    pipeline.share = machine.queue_shares(pipeline.moved);
     pipeline.run(steps);
     let last = pipeline.buffers.iter().map(|b| b.used.max(b.ready)).max().unwrap_or(0);
     pipeline.units.into_iter().max().unwrap_or(0).max(last)
@@ -249,11 +253,12 @@ impl Pipeline<'_> {
         let way = usize::from(unit == Unit::Store);
         let share = u128::from(share(load)) * (u128::from(loads) + u128::from(stores));
         let share = share.div_ceil(u128::from(self.moved[way]).max(1)) as u64;
+        let alone = load.alone.div_ceil(load.ways.clamp(1, self.share[way]));
         let from = from.max(self.queues[way][t]);
-        self.queues[way][t] = from + load.alone;
+        self.queues[way][t] = from + alone;
         let at = &mut self.units[unit as usize];
         *at = (*at).max(from) + share;
-        (*at + self.m.dma_latency_ticks()).max(from + self.m.dma_latency_ticks() + load.alone)
+        (*at + self.m.dma_latency_ticks()).max(from + self.m.dma_latency_ticks() + alone)
     }
 
     fn load(&mut self, t: usize) {
