@@ -16,6 +16,9 @@ use crate::tiling::solve::NoSchedule;
 /// Ops that a group holds at most; beyond, the solver's time grows and nothing is gained.
 const MAX_OPS: usize = 40;
 
+/// Times that neighbours exchange parts at most.
+const REGROUPINGS: usize = 8;
+
 /// A set of ops that can run as one group, with its planned time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
@@ -50,6 +53,8 @@ struct Merger<'a, 'g> {
     border: Vec<Option<(usize, usize)>>,
     /// Whether merges are across the borders of instances, or within them.
     is_across: bool,
+    /// The two sets of ops that each merged one was made of.
+    halves: BTreeMap<Vec<usize>, [Vec<usize>; 2]>,
 }
 
 /// Repetition in the kernel: where each op stands in a repeated region.
@@ -135,6 +140,7 @@ pub fn merge(
         scope: vec![true; n],
         border: vec![None; n],
         is_across: false,
+        halves: BTreeMap::new(),
     };
     for o in 0..n {
         m.groups[o] = Some(Body { ops: vec![o], ticks: 0 });
@@ -147,6 +153,7 @@ pub fn merge(
     m.scope = regions.place.iter().map(|place| place.is_none_or(|(_, instance, _)| instance == 0)).collect();
     m.propose_all();
     m.run();
+    m.regroup();
     m.scope = vec![true; n];
     m.replay(&regions);
     m.is_across = true;
@@ -275,12 +282,136 @@ impl Merger<'_, '_> {
     }
 
     fn join(&mut self, a: usize, b: usize, ops: Vec<usize>, ticks: u64) -> usize {
+        if let (Some(x), Some(y)) = (&self.groups[a], &self.groups[b]) {
+            self.halves.insert(ops.clone(), [x.ops.clone(), y.ops.clone()]);
+        }
         self.groups[a] = None;
         self.groups[b] = None;
         let into = self.groups.len();
         ops.iter().for_each(|&o| self.group_of[o] = into);
         self.groups.push(Some(Body { ops, ticks }));
         into
+    }
+
+    /// Once no merge saves time any more: two neighbours give up parts that came to them by earlier merges if the parts
+    /// do better together. A contract that was merged with the one after it may have belonged to the one before.
+    fn regroup(&mut self) {
+        for _ in 0..REGROUPINGS {
+            let mut best: Option<(u64, [usize; 2], [Vec<usize>; 2])> = None;
+            for [a, b] in self.neighbours() {
+                let (Some(x), Some(y)) = (self.groups[a].clone(), self.groups[b].clone()) else { continue };
+                let (ours, theirs) = (self.parts(&x.ops, &y.ops), self.parts(&y.ops, &x.ops));
+                for one in &ours {
+                    for other in &theirs {
+                        if one.len() == x.ops.len() && other.len() == y.ops.len() {
+                            continue;
+                        }
+                        let apart = x.ticks + y.ticks;
+                        if let Some(ticks) = self.regrouped([a, b], [one, other], false)
+                            && let Some(saving) = apart.checked_sub(ticks).filter(|&s| s > 0)
+                            && best.as_ref().is_none_or(|(most, ..)| saving > *most)
+                        {
+                            best = Some((saving, [a, b], [one.clone(), other.clone()]));
+                        }
+                    }
+                }
+            }
+            let Some((_, pair, [one, other])) = best else { return };
+            let first = self.groups.len();
+            self.regrouped(pair, [&one, &other], true);
+            (first..self.groups.len()).for_each(|g| self.propose(g));
+            self.run();
+        }
+    }
+
+    /// Pairs of groups in scope of which one reads what the other makes.
+    fn neighbours(&self) -> Vec<[usize; 2]> {
+        let mut pairs = BTreeSet::new();
+        for (o, after) in self.after.iter().enumerate().filter(|(o, _)| self.scope[*o]) {
+            for &next in after.iter().filter(|&&next| self.scope[next]) {
+                let pair = [self.group_of[o], self.group_of[next]];
+                if pair[0] != pair[1] && self.is_allowed(pair[0], pair[1]) {
+                    pairs.insert(pair);
+                }
+            }
+        }
+        pairs.into_iter().collect()
+    }
+
+    /// `ops`, and of the sets that it was merged from those that touch `toward` and part its contracts.
+    fn parts(&self, ops: &[usize], toward: &[usize]) -> Vec<Vec<usize>> {
+        let is_contract = |o: &usize| matches!(self.k.ops[*o].work, Work::Contract(_));
+        let contracts = ops.iter().filter(|o| is_contract(o)).count();
+        let touches = |o: &usize| {
+            let next = |a: usize, b: usize| self.after[a].contains(&b);
+            toward.iter().any(|&t| next(*o, t) || next(t, *o))
+        };
+        let mut found = vec![ops.to_vec()];
+        let mut stack: Vec<&Vec<usize>> = self.halves.get(ops).into_iter().flatten().collect();
+        while let Some(set) = stack.pop() {
+            let own = set.iter().filter(|o| is_contract(o)).count();
+            if own == 0 || !set.iter().any(touches) {
+                continue;
+            }
+            if own < contracts {
+                found.push(set.clone());
+            }
+            stack.extend(self.halves.get(set).into_iter().flatten());
+        }
+        found
+    }
+
+    /// The time of two groups of which `parts` go together and what is left of each stays alone; made so if wanted.
+    fn regrouped(&mut self, pair: [usize; 2], parts: [&Vec<usize>; 2], make: bool) -> Option<u64> {
+        let before = [self.groups[pair[0]].clone()?, self.groups[pair[1]].clone()?];
+        let mut joint: Vec<usize> = parts.iter().flat_map(|p| p.iter().copied()).collect();
+        joint.sort_unstable();
+        let mut sets = vec![joint];
+        for (body, part) in before.iter().zip(parts) {
+            let rest: Vec<usize> =
+                body.ops.iter().copied().filter(|o| part.binary_search(o).is_err()).collect();
+            if !rest.is_empty() {
+                sets.push(rest);
+            }
+        }
+        let first = self.groups.len();
+        for (i, set) in sets.iter().enumerate() {
+            set.iter().for_each(|&o| self.group_of[o] = first + i);
+            self.groups.push(Some(Body { ops: set.clone(), ticks: 0 }));
+        }
+        pair.iter().for_each(|&g| self.groups[g] = None);
+        let is_legal = sets.iter().all(|set| {
+            let inside: BTreeSet<usize> = set.iter().copied().collect();
+            set.len() <= MAX_OPS
+                && (set.len() == 1 || set.iter().all(|&o| may_join(&self.k.ops[o].work)))
+                && reads_on_chip(self.k, &inside)
+                && self.is_convex(&inside)
+        });
+        let mut times = Vec::new();
+        if is_legal {
+            for set in &sets {
+                match self.cost(set) {
+                    Ok(ticks) => times.push(ticks),
+                    Err(_) => break,
+                }
+            }
+        }
+        let total = (times.len() == sets.len()).then(|| times.iter().sum::<u64>());
+        if make && total.is_some() {
+            self.halves.insert(sets[0].clone(), parts.map(Clone::clone));
+            for (i, ticks) in times.into_iter().enumerate() {
+                if let Some(body) = &mut self.groups[first + i] {
+                    body.ticks = ticks;
+                }
+            }
+        } else {
+            self.groups.truncate(first);
+            for (g, body) in pair.into_iter().zip(before) {
+                body.ops.iter().for_each(|&o| self.group_of[o] = g);
+                self.groups[g] = Some(body);
+            }
+        }
+        total
     }
 
     /// Queues the merges of `group` with its neighbours that save time.
