@@ -1,7 +1,5 @@
 //! Who touched which bytes when: patches of memory with vector-clock times.
 
-use std::collections::BTreeMap;
-
 use kiln_machine::isa::{Engine, Space};
 use kiln_machine::program::Program;
 use kiln_machine::target::Target;
@@ -136,13 +134,20 @@ impl Patch {
 /// Buckets that a memory's addresses are divided into.
 const BUCKETS: i64 = 512;
 
-/// The latest time of each patch by each engine; an earlier one is ordered whenever the latest is.
-type Entries = BTreeMap<(Patch, usize, bool), (u64, u32)>;
+/// The latest time of a patch by an engine; an earlier one is ordered whenever the latest is.
+#[derive(Clone)]
+struct Entry {
+    patch: Patch,
+    engine: Engine,
+    writes: bool,
+    time: u64,
+    pc: u32,
+}
 
 /// All patches touched so far.
 pub(super) struct Shadow {
     /// By memory and address bucket.
-    buckets: [Vec<Entries>; 3],
+    buckets: [Vec<Vec<Entry>>; 3],
     widths: [i64; 3],
     /// DRAM ranges that hold the image, which nobody may write.
     image: Vec<(i64, i64)>,
@@ -155,7 +160,7 @@ impl Shadow {
             program.image.iter().map(|e| (e.address as i64, e.end() as i64)).collect();
         image.sort_unstable();
         Shadow {
-            buckets: sizes.map(|_| vec![Entries::new(); BUCKETS as usize]),
+            buckets: sizes.map(|_| vec![Vec::new(); BUCKETS as usize]),
             widths: sizes.map(|s| (s as i64 / BUCKETS + 1).max(1)),
             image,
         }
@@ -179,16 +184,20 @@ impl Shadow {
         let time = clock.own(engine);
         for bucket in from..=to {
             let entries = &mut self.buckets[memory][bucket as usize];
-            for ((other, who, wrote), (then, at)) in entries.iter() {
-                if *who == index(engine) || !(writes || *wrote) {
-                    continue;
-                }
-                let Some(by) = Engine::from_index(*who) else { continue };
-                if !clock.knows(by, *then) && other.meets(patch) {
-                    return Some((by, *at));
+            let mut known = None;
+            for (i, e) in entries.iter().enumerate() {
+                if e.engine == engine {
+                    if e.writes == writes && e.patch == *patch {
+                        known = Some(i);
+                    }
+                } else if (writes || e.writes) && !clock.knows(e.engine, e.time) && e.patch.meets(patch) {
+                    return Some((e.engine, e.pc));
                 }
             }
-            entries.insert((patch.clone(), index(engine), writes), (time, pc));
+            match known {
+                Some(i) => (entries[i].time, entries[i].pc) = (time, pc),
+                None => entries.push(Entry { patch: patch.clone(), engine, writes, time, pc }),
+            }
         }
         None
     }

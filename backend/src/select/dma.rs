@@ -26,7 +26,7 @@ pub(crate) struct Transfer {
     pub accesses: Vec<Access>,
 }
 
-/// Splits the partition range of a tile into at most `ways` parts; only single chunks and full ones are split.
+/// Splits the partition range of a tile into at most `ways` parts: of a chunk of partitions each, or of whole chunks.
 pub(crate) fn shares(tile: &Tile, partitions: u32, ways: u32) -> Vec<(u32, u32)> {
     let parts = tile.parts();
     if parts <= partitions {
@@ -34,10 +34,19 @@ pub(crate) fn shares(tile: &Tile, partitions: u32, ways: u32) -> Vec<(u32, u32)>
         let each = parts.div_ceil(ways);
         return (0..parts).step_by(each as usize).map(|first| (first, each.min(parts - first))).collect();
     }
-    // whole chunks to each
     let chunks = parts.div_ceil(partitions);
-    let each = chunks.div_ceil(ways.clamp(1, chunks)) * partitions;
-    (0..parts).step_by(each as usize).map(|first| (first, each.min(parts - first))).collect()
+    if ways < 2 * chunks {
+        // whole chunks to each
+        let each = chunks.div_ceil(ways.clamp(1, chunks)) * partitions;
+        return (0..parts).step_by(each as usize).map(|first| (first, each.min(parts - first))).collect();
+    }
+    // a part of one chunk to each
+    let each = partitions.div_ceil(ways / chunks);
+    let of_chunk = |first: u32| {
+        let end = (first + partitions).min(parts);
+        (first..end).step_by(each as usize).map(move |at| (at, each.min(end - at)))
+    };
+    (0..parts).step_by(partitions as usize).flat_map(of_chunk).collect()
 }
 
 /// A transfer of the partitions `first ..+ count` of the tile.

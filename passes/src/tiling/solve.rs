@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use super::cost::{self, Cost, Sharing};
 use super::machine::Machine;
 use super::partition::{Assignment, assignments};
@@ -160,8 +162,8 @@ fn search(
 ) -> Result<Solution, NoSchedule> {
     let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine, sharing)).collect();
     let mut nearest: Option<(u64, usize)> = None;
-    for search in &mut searches {
-        search.sweep(effort.sweep);
+    searches.par_iter_mut().for_each(|search| search.sweep(effort.sweep));
+    for search in &searches {
         if let Some((missing, tensor)) = search.nearest
             && nearest.is_none_or(|n| missing < n.0)
         {
@@ -171,10 +173,10 @@ fn search(
     searches.retain(|s| s.best.is_some());
     searches.sort_by_key(|s| s.best.as_ref().map(|b| rank(&b.0)));
     searches.truncate(effort.refined);
-    for search in &mut searches {
+    searches.par_iter_mut().for_each(|search| {
         search.budget = effort.refine;
         search.refine();
-    }
+    });
     let best = searches.into_iter().min_by_key(|s| s.best.as_ref().map(|b| rank(&b.0)));
     if let Some(Search { a, best: Some((cost, schedule, steps)), .. }) = best {
         let (problem, stands_for) = (a.problem.clone(), a.stands_for.clone());
