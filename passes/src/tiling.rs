@@ -7,6 +7,7 @@ mod oracle;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;
+pub mod prices;
 pub mod problem;
 pub mod solve;
 #[cfg(test)]

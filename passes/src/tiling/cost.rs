@@ -1,8 +1,9 @@
 //! The cost of a plan: memory high water by liveness, engine times with exact remainders, and DRAM bytes.
 
-use super::machine::{Direction, Engine, Load, Machine};
+use super::machine::{Engine, Load, Machine};
 use super::pipeline;
 use super::plan::{Schedule, Step};
+use super::prices::Prices;
 use super::problem::{Facts, Problem, Space};
 
 /// What a plan takes.
@@ -27,17 +28,16 @@ impl Cost {
     }
 }
 
-struct Walk<'a> {
-    p: &'a Problem,
+struct Walk<'a, 'p> {
     f: &'a Facts,
-    s: &'a Schedule,
-    m: &'a Machine,
-    /// Current extent of each position.
-    now: Vec<u64>,
+    prices: &'a mut Prices<'p>,
     steps: u64,
+    /// Ticks that all loads and all stores take with all queues.
+    moved: [u64; 2],
 }
 
-/// The cost of `steps`, the plan of `schedule`, whose memory high water is `(SPM, ACC)`.
+/// The cost of `steps`, the plan of `schedule`, whose memory high water is `(SPM, ACC)`. Its time is not found out
+/// where the engines alone make the price exceed `enough`; it is then that of the busiest engine.
 pub fn cost(
     problem: &Problem,
     facts: &Facts,
@@ -45,14 +45,18 @@ pub fn cost(
     machine: &Machine,
     steps: &[Step],
     (spm_bytes, acc_bytes): (u64, u64),
+    enough: u64,
 ) -> Cost {
-    let mut walk =
-        Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 };
-    let load = walk.time(steps);
-    let steady = load.busy.iter().copied().max().unwrap_or(0);
-    let pipeline = pipeline::ticks(problem, facts, schedule, machine, steps);
-    let ticks = steady.max(pipeline);
-    Cost { ticks, load, spm_bytes, acc_bytes, steps: walk.steps }
+    let mut prices = Prices::new(problem, schedule, machine);
+    let mut walk = Walk { f: facts, prices: &mut prices, steps: 0, moved: [0; 2] };
+    let load = walk.time(steps, 1);
+    let (count, moved) = (walk.steps, walk.moved);
+    let ticks = load.busy.iter().copied().max().unwrap_or(0);
+    let mut cost = Cost { ticks, load, spm_bytes, acc_bytes, steps: count };
+    if cost.price() <= enough {
+        cost.ticks = ticks.max(pipeline::ticks(facts, &mut prices, moved, steps));
+    }
+    cost
 }
 
 /// How buffers of one loop body share bytes.
@@ -73,18 +77,11 @@ pub fn memory(
     steps: &[Step],
     sharing: Sharing,
 ) -> (u64, u64) {
-    Walk { p: problem, f: facts, s: schedule, m: machine, now: problem.extents.clone(), steps: 0 }.memory(
-        steps,
-        &[],
-        (sharing, 1, true),
-    )
+    let mut prices = Prices::new(problem, schedule, machine);
+    Walk { f: facts, prices: &mut prices, steps: 0, moved: [0; 2] }.memory(steps, &[], (sharing, 1, true))
 }
 
-impl Walk<'_> {
-    fn shape(&self, tensor: usize) -> Vec<u64> {
-        self.s.shape(self.p, tensor, &self.now)
-    }
-
+impl Walk<'_, '_> {
     /// High water of one pass through `steps`: a buffer lives from its allocation to its last use, a whole iteration
     /// where that use is in a loop.
     fn memory(
@@ -100,25 +97,24 @@ impl Walk<'_> {
             match step {
                 Step::Alloc { tensor, depth } => {
                     let last = steps.iter().rposition(|s| mentions(s, *tensor, self.f)).unwrap_or(index);
-                    let bytes = self.m.partition_bytes(
-                        &self.shape(*tensor),
-                        self.s.part[*tensor],
-                        self.p.tensors[*tensor].dtype,
-                    );
+                    let (p, s) = (self.prices.p, self.prices.s);
+                    let shape = self.prices.shape(*tensor);
+                    let bytes =
+                        self.prices.m.partition_bytes(&shape, s.part[*tensor], p.tensors[*tensor].dtype);
                     // What crosses a cut has one instance for either iteration under way.
                     let depth = if crossing.contains(tensor) { 2 } else { depth.div_ceil(copies) * copies };
                     // A ring of several instances is held for the whole body: the next iteration's load is in flight.
                     let is_held = depth > 1 || (sharing == Sharing::Apart && !is_root);
                     let last = if is_held { steps.len() } else { last };
-                    live.push((last, self.p.tensors[*tensor].space, bytes * depth));
+                    live.push((last, p.tensors[*tensor].space, bytes * depth));
                 }
                 Step::Loop { axis, tile, body, cut, .. } => {
-                    let before = self.now[*axis];
-                    self.now[*axis] = before.min(*tile);
+                    let before = self.prices.extent(*axis);
+                    self.prices.set(*axis, before.min(*tile));
                     let crossing = cut.map(|cut| pipeline::crossing(self.f, body, cut)).unwrap_or_default();
                     let copies = if cut.is_some() && sharing == Sharing::Apart { 2 } else { 1 };
                     inner = self.memory(body, &crossing, (sharing, copies, false));
-                    self.now[*axis] = before;
+                    self.prices.set(*axis, before);
                 }
                 _ => {}
             }
@@ -130,42 +126,38 @@ impl Walk<'_> {
         (spm, acc)
     }
 
-    fn time(&mut self, steps: &[Step]) -> Load {
+    /// Times and bytes of one pass through `steps`, which run `runs` times in all.
+    fn time(&mut self, steps: &[Step], runs: u64) -> Load {
         let mut total = Load::default();
         for step in steps {
             self.steps += 1;
-            match step {
-                Step::Alloc { .. } => {}
-                Step::Load(t) => {
-                    if let Some(access) = &self.p.tensors[*t].load {
-                        let shape = self.shape(*t);
-                        total.add(&self.m.transfer(access, &shape, self.s.part[*t], Direction::Load), 1);
-                    }
-                }
-                Step::Store(t) => {
-                    if let Some(access) = &self.p.tensors[*t].store {
-                        let shape = self.shape(*t);
-                        total.add(&self.m.transfer(access, &shape, self.s.part[*t], Direction::Store), 1);
-                    }
-                }
-                Step::Op(o) => {
-                    total.add(&self.m.op(self.p, *o, &self.now, &self.s.part, self.s.stationary[*o]), 1)
-                }
+            let (load, way) = match step {
+                Step::Alloc { .. } => continue,
+                Step::Load(t) => (self.prices.load(*t).unwrap_or_default(), Some(0)),
+                Step::Store(t) => (self.prices.store(*t).unwrap_or_default(), Some(1)),
+                Step::Op(o) => (self.prices.op(*o), pipeline::way_of(&self.prices.p.ops[*o].kind)),
                 Step::Loop { axis, tile, accumulates, body, cut } => {
-                    let before = self.now[*axis];
+                    let before = self.prices.extent(*axis);
                     let tile = before.min(*tile);
-                    self.now[*axis] = tile;
+                    self.prices.set(*axis, tile);
                     let at = self.steps;
-                    total.add(&self.time(body), before / tile);
-                    if (*accumulates || cut.is_some()) && before / tile > 1 {
+                    let full = before / tile;
+                    total.add(&self.time(body, runs.saturating_mul(full)), full);
+                    if (*accumulates || cut.is_some()) && full > 1 {
                         self.steps += self.steps - at;
                     }
                     if !before.is_multiple_of(tile) {
-                        self.now[*axis] = before % tile;
-                        total.add(&self.time(body), 1);
+                        self.prices.set(*axis, before % tile);
+                        total.add(&self.time(body, runs), 1);
                     }
-                    self.now[*axis] = before;
+                    self.prices.set(*axis, before);
+                    continue;
                 }
+            };
+            total.add(&load, 1);
+            if let Some(way) = way {
+                let moved = pipeline::share(&load).saturating_mul(runs);
+                self.moved[way] = self.moved[way].saturating_add(moved);
             }
         }
         total

@@ -137,7 +137,7 @@ fn least(
                         continue;
                     }
                     count += 1;
-                    let price = cost::cost(p, &facts, &schedule, machine, &steps, memory).price();
+                    let price = cost::cost(p, &facts, &schedule, machine, &steps, memory, u64::MAX).price();
                     best = Some(best.map_or(price, |b: u64| b.min(price)));
                 }
             }

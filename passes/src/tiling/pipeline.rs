@@ -6,10 +6,9 @@
 //! the cut one iteration ahead of those after it, so that an engine that comes twice in a chain of ops does not wait
 //! for the chain.
 
-use std::collections::VecDeque;
-
-use super::machine::{Direction, Engine, Load, Machine};
-use super::plan::{Schedule, Step};
+use super::machine::{Engine, Load, Machine};
+use super::plan::Step;
+use super::prices::Prices;
 use super::problem::{Facts, OpKind, Problem};
 
 /// The streams that work in order.
@@ -24,8 +23,11 @@ enum Unit {
 
 const UNITS: usize = 5;
 
+/// Instances of a ring whose ends are remembered: no ring of a plan is longer.
+const RING: usize = 4;
+
 /// A buffer's times.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Buffer {
     /// The value is complete.
     ready: u64,
@@ -33,16 +35,14 @@ struct Buffer {
     free: u64,
     /// The last use of the instance ends.
     used: u64,
-    /// Ends of the last uses of earlier instances, the latest last.
-    before: VecDeque<u64>,
+    /// Ends of the last uses of earlier instances, the latest first, and how many there are.
+    before: [u64; RING],
+    instances: usize,
 }
 
-struct Pipeline<'a> {
-    p: &'a Problem,
+struct Pipeline<'a, 'p> {
     f: &'a Facts,
-    s: &'a Schedule,
-    m: &'a Machine,
-    now: Vec<u64>,
+    prices: &'a mut Prices<'p>,
     units: [u64; UNITS],
     /// Two of each tensor: those that cross a cut have one for even and one for odd iterations.
     buffers: Vec<Buffer>,
@@ -58,30 +58,22 @@ struct Pipeline<'a> {
     queues: [Vec<u64>; 2],
 }
 
-/// Ticks from the first transfer of `steps` to the last.
-pub fn ticks(
-    problem: &Problem,
-    facts: &Facts,
-    schedule: &Schedule,
-    machine: &Machine,
-    steps: &[Step],
-) -> u64 {
+/// Ticks from the first transfer of `steps` to the last. `moved` are the ticks that all loads and all stores take if
+/// each has all queues (see [`share`]).
+pub fn ticks(facts: &Facts, prices: &mut Prices, moved: [u64; 2], steps: &[Step]) -> u64 {
+    let tensors = prices.p.tensors.len();
+    let share = prices.m.queue_shares(moved);
     let mut pipeline = Pipeline {
-        p: problem,
         f: facts,
-        s: schedule,
-        m: machine,
-        now: problem.extents.clone(),
+        prices,
         units: [0; UNITS],
-        buffers: vec![Buffer::default(); 2 * problem.tensors.len()],
-        odd: vec![false; problem.tensors.len()],
-        crosses: vec![false; problem.tensors.len()],
-        moved: [0; 2],
-        share: [1; 2],
-        queues: [vec![0; problem.tensors.len()], vec![0; problem.tensors.len()]],
+        buffers: vec![Buffer::default(); 2 * tensors],
+        odd: vec![false; tensors],
+        crosses: vec![false; tensors],
+        moved,
+        share,
+        queues: [vec![0; tensors], vec![0; tensors]],
     };
-    pipeline.moved = pipeline.traffic(steps);
-    pipeline.share = machine.queue_shares(pipeline.moved);
     pipeline.run(steps);
     let last = pipeline.buffers.iter().map(|b| b.used.max(b.ready)).max().unwrap_or(0);
     pipeline.units.into_iter().max().unwrap_or(0).max(last)
@@ -153,8 +145,17 @@ pub fn crossing(facts: &Facts, body: &[Step], cut: usize) -> Vec<usize> {
 }
 
 /// Ticks that a transfer keeps the queues and DRAM busy, with all queues at work.
-fn share(load: &Load) -> u64 {
+pub fn share(load: &Load) -> u64 {
     load.busy[Engine::Queues as usize].max(load.busy[Engine::Dram as usize])
+}
+
+/// Whether an op moves bytes from DRAM (0) or to it (1).
+pub fn way_of(op: &OpKind) -> Option<usize> {
+    match op {
+        OpKind::Gather { .. } => Some(0),
+        OpKind::Scatter { .. } => Some(1),
+        _ => None,
+    }
 }
 
 fn unit_of(problem: &Problem, machine: &Machine, op: usize) -> Option<Unit> {
@@ -168,13 +169,9 @@ fn unit_of(problem: &Problem, machine: &Machine, op: usize) -> Option<Unit> {
     })
 }
 
-impl Pipeline<'_> {
-    fn shape(&self, tensor: usize) -> Vec<u64> {
-        self.s.shape(self.p, tensor, &self.now)
-    }
-
+impl Pipeline<'_, '_> {
     fn buffer(&mut self, tensor: usize) -> &mut Buffer {
-        let index = tensor + if self.odd[tensor] { self.p.tensors.len() } else { 0 };
+        let index = tensor + if self.odd[tensor] { self.odd.len() } else { 0 };
         &mut self.buffers[index]
     }
 
@@ -182,14 +179,13 @@ impl Pipeline<'_> {
         for step in steps {
             match step {
                 Step::Alloc { tensor, depth } => {
-                    let depth = if self.crosses[*tensor] { 1 } else { *depth as usize };
+                    let depth = if self.crosses[*tensor] { 1 } else { (*depth as usize).clamp(1, RING) };
                     let buffer = self.buffer(*tensor);
                     let used = buffer.used.max(buffer.ready);
-                    buffer.before.push_back(used);
-                    while buffer.before.len() > depth.max(1) {
-                        buffer.before.pop_front();
-                    }
-                    buffer.free = if buffer.before.len() < depth { 0 } else { buffer.before[0] };
+                    buffer.before.copy_within(..RING - 1, 1);
+                    buffer.before[0] = used;
+                    buffer.instances = (buffer.instances + 1).min(RING);
+                    buffer.free = if buffer.instances < depth { 0 } else { buffer.before[depth - 1] };
                     (buffer.ready, buffer.used) = (buffer.free, 0);
                 }
                 Step::Load(t) => self.load(*t),
@@ -198,52 +194,6 @@ impl Pipeline<'_> {
                 Step::Loop { axis, tile, body, cut, .. } => self.repeat(*axis, *tile, body, *cut),
             }
         }
-    }
-
-    /// Ticks that loads and stores take if each has all queues.
-    fn traffic(&mut self, steps: &[Step]) -> [u64; 2] {
-        let mut moved = [0u64; 2];
-        for step in steps {
-            match step {
-                Step::Load(t) => {
-                    if let Some(access) = &self.p.tensors[*t].load {
-                        let load = self.m.transfer(access, &self.shape(*t), self.s.part[*t], Direction::Load);
-                        moved[0] += share(&load);
-                    }
-                }
-                Step::Store(t) => {
-                    if let Some(access) = &self.p.tensors[*t].store {
-                        let load =
-                            self.m.transfer(access, &self.shape(*t), self.s.part[*t], Direction::Store);
-                        moved[1] += share(&load);
-                    }
-                }
-                Step::Alloc { .. } => {}
-                Step::Op(o) => {
-                    let way = match unit_of(self.p, self.m, *o) {
-                        Some(Unit::Load) => 0,
-                        Some(Unit::Store) => 1,
-                        _ => continue,
-                    };
-                    moved[way] +=
-                        share(&self.m.op(self.p, *o, &self.now, &self.s.part, self.s.stationary[*o]));
-                }
-                Step::Loop { axis, tile, body, .. } => {
-                    let before = self.now[*axis];
-                    let tile = before.min(*tile);
-                    let steps = [(tile, before / tile), (before % tile, 1)];
-                    for (extent, count) in steps.into_iter().filter(|s| s.0 > 0) {
-                        self.now[*axis] = extent;
-                        let inner = self.traffic(body);
-                        for (all, one) in moved.iter_mut().zip(inner) {
-                            *all = all.saturating_add(one.saturating_mul(count));
-                        }
-                    }
-                    self.now[*axis] = before;
-                }
-            }
-        }
-        moved
     }
 
     /// A transfer of tensor `t` that may start at `from`: when it is complete. It has its own queues, in turn with its
@@ -258,12 +208,12 @@ impl Pipeline<'_> {
         self.queues[way][t] = from + alone;
         let at = &mut self.units[unit as usize];
         *at = (*at).max(from) + share;
-        (*at + self.m.dma_latency_ticks()).max(from + self.m.dma_latency_ticks() + alone)
+        let latency = self.prices.m.dma_latency_ticks();
+        (*at + latency).max(from + latency + alone)
     }
 
     fn load(&mut self, t: usize) {
-        let Some(access) = &self.p.tensors[t].load else { return };
-        let load = self.m.transfer(access, &self.shape(t), self.s.part[t], Direction::Load);
+        let Some(load) = self.prices.load(t) else { return };
         let from = self.buffer(t).free;
         let end = self.transfer(Unit::Load, t, from, &load);
         let buffer = self.buffer(t);
@@ -272,8 +222,7 @@ impl Pipeline<'_> {
     }
 
     fn store(&mut self, t: usize) {
-        let Some(access) = &self.p.tensors[t].store else { return };
-        let load = self.m.transfer(access, &self.shape(t), self.s.part[t], Direction::Store);
+        let Some(load) = self.prices.store(t) else { return };
         let from = self.buffer(t).ready;
         let end = self.transfer(Unit::Store, t, from, &load);
         let buffer = self.buffer(t);
@@ -281,10 +230,10 @@ impl Pipeline<'_> {
     }
 
     fn op(&mut self, o: usize) {
-        let Some(unit) = unit_of(self.p, self.m, o) else { return };
-        let load = self.m.op(self.p, o, &self.now, &self.s.part, self.s.stationary[o]);
+        let p = self.prices.p;
+        let Some(unit) = unit_of(p, self.prices.m, o) else { return };
+        let load = self.prices.op(o);
         let mut start = 0;
-        let p = self.p;
         for t in p.ops[o].tensors() {
             start = start.max(self.buffer(t).ready);
         }
@@ -305,7 +254,7 @@ impl Pipeline<'_> {
                 let busy = load.busy[unit as usize];
                 let at = &mut self.units[unit as usize];
                 *at = (*at).max(start) + busy;
-                (*at, *at + self.m.result_latency(unit == Unit::Mxu))
+                (*at, *at + self.prices.m.result_latency(unit == Unit::Mxu))
             }
         };
         for t in p.ops[o].tensors() {
@@ -320,12 +269,12 @@ impl Pipeline<'_> {
     }
 
     fn repeat(&mut self, axis: usize, tile: u64, body: &[Step], cut: Option<usize>) {
-        let before = self.now[axis];
+        let before = self.prices.extent(axis);
         let tile = before.min(tile);
         let (full, rest) = (before / tile, before % tile);
         let nested = body.iter().any(|s| matches!(s, Step::Loop { .. }));
         let most = if nested { 2 } else { 4 };
-        self.now[axis] = tile;
+        self.prices.set(axis, tile);
         match cut.filter(|_| full > 1) {
             None => {
                 self.carry_on(full, most, |me, _| me.run(body));
@@ -350,10 +299,10 @@ impl Pipeline<'_> {
             }
         }
         if rest > 0 {
-            self.now[axis] = rest;
+            self.prices.set(axis, rest);
             self.run(body);
         }
-        self.now[axis] = before;
+        self.prices.set(axis, before);
     }
 
     /// Runs `count` iterations: the first `most` one by one, the others as far apart as the last two of them.

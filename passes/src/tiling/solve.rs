@@ -437,7 +437,8 @@ impl<'a> Search<'a> {
             }
             return None;
         }
-        let cost = cost::cost(p, &self.f, schedule, self.m, &steps, (spm, acc));
+        let enough = self.best.as_ref().map_or(u64::MAX, |b| b.0.price());
+        let cost = cost::cost(p, &self.f, schedule, self.m, &steps, (spm, acc), enough);
         let rank = rank(&cost);
         if self.best.as_ref().is_none_or(|b| rank < self::rank(&b.0)) {
             self.best = Some((cost, schedule.clone(), steps));
