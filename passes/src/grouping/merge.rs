@@ -11,10 +11,13 @@ use super::kernel::{Kernel, Source, ValueId, Work};
 use crate::lower::{Memo, Readers, problem_of};
 use crate::regions;
 use crate::tiling::machine::Machine;
+use crate::tiling::problem::OpSet;
 use crate::tiling::solve::NoSchedule;
 
 /// Ops that a group holds at most; beyond, the solver's time grows and nothing is gained.
 const MAX_OPS: usize = 40;
+// A contract becomes two ops of a problem, no other op more.
+const _: () = assert!(2 * MAX_OPS <= OpSet::MOST);
 
 /// Times that neighbours exchange parts at most.
 const REGROUPINGS: usize = 8;

@@ -5,7 +5,7 @@
 //! dependences demand. Everything else follows: where a buffer is allocated, when a transfer happens, what
 //! accumulates. One tree serves the cost model and the emitter, so that both mean the same program.
 
-use super::problem::{AxisSet, Facts, OpKind, Problem};
+use super::problem::{AxisSet, Facts, OpSet, Problem};
 
 /// A loop over one position in steps of `tile` elements (the last step may be shorter).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,6 +101,17 @@ pub enum Step {
     },
 }
 
+/// An item of a nest.
+#[derive(Clone, Copy)]
+struct Entry {
+    item: Item,
+    /// Loops of the nest around it.
+    depth: usize,
+    ops: OpSet,
+    /// Ops that make its operands.
+    before: OpSet,
+}
+
 struct Builder<'a> {
     p: &'a Problem,
     f: &'a Facts,
@@ -112,7 +123,7 @@ struct Builder<'a> {
     /// Nest and depth in it where each tensor is allocated.
     site: Vec<Option<(usize, usize)>>,
     /// All ops under each nest.
-    ops_of: Vec<Vec<usize>>,
+    ops_of: Vec<OpSet>,
     /// The nest that directly holds each op.
     home: Vec<usize>,
 }
@@ -127,21 +138,16 @@ pub fn plan(problem: &Problem, facts: &Facts, schedule: &Schedule) -> Option<Vec
         parent: vec![None; schedule.nests.len()],
         base: vec![0; schedule.nests.len()],
         site: vec![None; problem.tensors.len()],
-        ops_of: vec![Vec::new(); schedule.nests.len()],
+        ops_of: vec![OpSet::default(); schedule.nests.len()],
         home: vec![0; problem.ops.len()],
     };
     for n in (0..schedule.nests.len()).rev() {
-        let mut ops = Vec::new();
         for item in &schedule.nests[n].items {
-            match *item {
-                Item::Op(o) => {
-                    ops.push(o);
-                    b.home[o] = n;
-                }
-                Item::Nest(m) => ops.extend_from_slice(&b.ops_of[m]),
+            if let Item::Op(o) = *item {
+                b.home[o] = n;
             }
+            b.ops_of[n] = b.ops_of[n].or(b.ops(*item));
         }
-        b.ops_of[n] = ops;
     }
     for n in 0..schedule.nests.len() {
         for item in &schedule.nests[n].items {
@@ -158,14 +164,14 @@ pub fn plan(problem: &Problem, facts: &Facts, schedule: &Schedule) -> Option<Vec
     for tensor in 0..problem.tensors.len() {
         b.site[tensor] = b.place(tensor)?;
     }
-    b.body(0, 0, &schedule.nests[0].items)
+    b.body(0, 0, &b.entries(0))
 }
 
 impl Builder<'_> {
     fn touched(&self, item: Item) -> AxisSet {
         match item {
             Item::Op(o) => self.f.touched[o],
-            Item::Nest(n) => self.ops_of[n].iter().fold(AxisSet::default(), |s, &o| s.or(self.f.touched[o])),
+            Item::Nest(n) => self.ops_of[n].iter().fold(AxisSet::default(), |s, o| s.or(self.f.touched[o])),
         }
     }
 
@@ -196,6 +202,9 @@ impl Builder<'_> {
     /// reduced axes before it.
     fn check_chain(&self, op: usize) -> Option<()> {
         let (reduced, uncut) = (self.f.reduced[op], self.f.uncut[op]);
+        if uncut.is_empty() && reduced.0.count_ones() < 2 {
+            return Some(());
+        }
         let mut inner = self.p.extents.clone();
         for l in self.loops_around(op) {
             if l.tile >= inner[l.axis] {
@@ -213,10 +222,6 @@ impl Builder<'_> {
             inner[l.axis] = l.tile;
         }
         Some(())
-    }
-
-    fn refers(&self, op: usize, tensor: usize) -> bool {
-        self.f.users[tensor].binary_search(&op).is_ok()
     }
 
     /// The item of `nest` that holds `op`.
@@ -291,79 +296,75 @@ impl Builder<'_> {
         Some(site)
     }
 
-    fn ops_under(&self, item: Item) -> &[usize] {
+    fn ops(&self, item: Item) -> OpSet {
         match item {
-            Item::Op(_) => &[],
-            Item::Nest(n) => &self.ops_of[n],
+            Item::Op(o) => OpSet::default().with(o),
+            Item::Nest(n) => self.ops_of[n],
         }
     }
 
-    fn each_op(&self, item: Item, mut f: impl FnMut(usize)) {
-        match item {
-            Item::Op(o) => f(o),
-            Item::Nest(_) => self.ops_under(item).iter().for_each(|&o| f(o)),
-        }
-    }
-
-    fn depends(&self, later: Item, earlier: Item) -> bool {
-        let mut outs = Vec::new();
-        self.each_op(earlier, |o| outs.extend_from_slice(&self.p.ops[o].outs));
-        let mut hit = false;
-        self.each_op(later, |o| hit |= self.p.ops[o].tensors().any(|t| outs.contains(&t)));
-        hit
-    }
-
-    fn body(&self, nest: usize, depth: usize, items: &[Item]) -> Option<Vec<Step>> {
-        let deeper: Vec<Item> = items.iter().copied().filter(|&i| self.depth(nest, i) > depth).collect();
-        let own: Vec<Item> = items.iter().copied().filter(|&i| self.depth(nest, i) == depth).collect();
-        let mut after = vec![false; items.len()];
-        for (j, &later) in items.iter().enumerate() {
-            let behind = |i: usize| after[i] || deeper.contains(&items[i]);
-            after[j] = (0..j)
-                .any(|i| behind(i) && self.depends(later, items[i]) && (own.contains(&later) || after[i]));
-            if after[j] && deeper.contains(&later) {
-                return None;
-            }
-        }
-        let is_post = |item: &Item| items.iter().position(|i| i == item).is_some_and(|i| after[i]);
-        let mut entries: Vec<(Vec<Step>, Vec<usize>)> = Vec::new();
-        let push_own = |entries: &mut Vec<(Vec<Step>, Vec<usize>)>, item: Item| -> Option<()> {
-            match item {
-                Item::Op(o) => entries.push((vec![Step::Op(o)], vec![o])),
-                Item::Nest(n) => {
-                    entries.push((self.body(n, 0, &self.s.nests[n].items)?, self.ops_of[n].clone()))
-                }
-            }
-            Some(())
+    /// The items of a nest with what ordering them takes.
+    fn entries(&self, nest: usize) -> Vec<Entry> {
+        let entry = |&item: &Item| {
+            let ops = self.ops(item);
+            let before = ops.iter().fold(OpSet::default(), |s, o| s.or(self.f.before[o]));
+            Entry { item, depth: self.depth(nest, item), ops, before }
         };
-        for &item in own.iter().filter(|i| !is_post(i)) {
-            push_own(&mut entries, item)?;
-        }
-        if !deeper.is_empty() {
-            let l = self.s.nests[nest].loops[depth];
-            let mut ops = Vec::new();
-            deeper.iter().for_each(|&i| self.each_op(i, |o| ops.push(o)));
-            let accumulates = ops.iter().any(|&o| self.f.reduced[o].has(l.axis));
-            let body = self.body(nest, depth + 1, &deeper)?;
-            entries
-                .push((vec![Step::Loop { axis: l.axis, tile: l.tile, accumulates, body, cut: None }], ops));
-        }
-        for &item in own.iter().filter(|i| is_post(i)) {
-            push_own(&mut entries, item)?;
-        }
-        Some(self.weave(nest, depth, entries))
+        self.s.nests[nest].items.iter().map(entry).collect()
     }
 
-    /// Adds the allocations, loads and stores of the tensors that live in this body around its entries.
-    fn weave(&self, nest: usize, depth: usize, entries: Vec<(Vec<Step>, Vec<usize>)>) -> Vec<Step> {
+    /// The steps of the body at `depth` in `nest`. An item of this depth stands before the next inner loop unless it
+    /// needs what that makes; nothing inside may need what stands after it.
+    fn body(&self, nest: usize, depth: usize, items: &[Entry]) -> Option<Vec<Step>> {
+        let (mut inside, mut behind) = (OpSet::default(), OpSet::default());
+        let mut after = Vec::new();
+        let mut parts: Vec<(Vec<Step>, OpSet)> = Vec::with_capacity(items.len());
+        for entry in items {
+            if entry.depth > depth {
+                if entry.before.meets(behind) {
+                    return None;
+                }
+                inside = inside.or(entry.ops);
+            } else if entry.before.meets(inside.or(behind)) {
+                behind = behind.or(entry.ops);
+                after.push(*entry);
+            } else {
+                parts.push((self.item(entry.item)?, entry.ops));
+            }
+        }
+        if inside != OpSet::default() {
+            let l = self.s.nests[nest].loops[depth];
+            let deeper: Vec<Entry> = items.iter().filter(|e| e.depth > depth).copied().collect();
+            let accumulates = inside.iter().any(|o| self.f.reduced[o].has(l.axis));
+            let body = self.body(nest, depth + 1, &deeper)?;
+            parts.push((
+                vec![Step::Loop { axis: l.axis, tile: l.tile, accumulates, body, cut: None }],
+                inside,
+            ));
+        }
+        for entry in after {
+            parts.push((self.item(entry.item)?, entry.ops));
+        }
+        Some(self.weave(nest, depth, parts))
+    }
+
+    fn item(&self, item: Item) -> Option<Vec<Step>> {
+        match item {
+            Item::Op(o) => Some(vec![Step::Op(o)]),
+            Item::Nest(n) => self.body(n, 0, &self.entries(n)),
+        }
+    }
+
+    /// Adds the allocations, loads and stores of the tensors that live in this body around its parts.
+    fn weave(&self, nest: usize, depth: usize, parts: Vec<(Vec<Step>, OpSet)>) -> Vec<Step> {
         let here: Vec<usize> =
             (0..self.site.len()).filter(|&t| self.site[t] == Some((nest, depth))).collect();
         let mut done = vec![false; here.len()];
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(parts.len() + 3 * here.len());
         let level = self.base[nest] + depth;
-        for (body, ops) in entries {
+        for (body, ops) in parts {
             for (i, &t) in here.iter().enumerate() {
-                if done[i] || !ops.iter().any(|&o| self.refers(o, t)) {
+                if done[i] || !ops.meets(self.f.referring[t]) {
                     continue;
                 }
                 done[i] = true;
@@ -382,14 +383,8 @@ impl Builder<'_> {
             }
             steps.extend(body);
             for &t in &here {
-                let Some(_) = self.p.tensors[t].store else { continue };
-                let writer = self.f.producer[t].or_else(|| {
-                    self.p
-                        .ops
-                        .iter()
-                        .position(|o| matches!(o.kind, OpKind::Copy) && o.tensors().any(|x| x == t))
-                });
-                if writer.is_some_and(|w| ops.contains(&w)) {
+                let is_written = |w: usize| ops.meets(OpSet::default().with(w));
+                if self.p.tensors[t].store.is_some() && self.f.writer[t].is_some_and(is_written) {
                     steps.push(Step::Store(t));
                 }
             }

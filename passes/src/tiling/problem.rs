@@ -52,6 +52,46 @@ impl AxisSet {
     }
 }
 
+/// A set of ops of one problem, by index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpSet(u128);
+
+impl OpSet {
+    /// The most ops that a problem may have.
+    pub const MOST: usize = u128::BITS as usize;
+
+    /// The set with `op` added.
+    pub fn with(self, op: usize) -> Self {
+        OpSet(self.0 | 1 << op)
+    }
+
+    /// Union.
+    pub fn or(self, other: Self) -> Self {
+        OpSet(self.0 | other.0)
+    }
+
+    /// Whether some op is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The ops, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let op = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(op)
+        })
+    }
+}
+
+impl FromIterator<usize> for OpSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(ops: I) -> Self {
+        ops.into_iter().fold(OpSet::default(), OpSet::with)
+    }
+}
+
 /// How a tensor lies in DRAM: element strides by position (0 where it lacks the axis) and the stored type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Access {
@@ -269,8 +309,14 @@ pub struct Facts {
     pub uncut: Vec<AxisSet>,
     /// Ops that read or write each tensor, ascending.
     pub users: Vec<Vec<usize>>,
+    /// The same as sets.
+    pub referring: Vec<OpSet>,
     /// The op that makes each tensor.
     pub producer: Vec<Option<usize>>,
+    /// The op after which each stored tensor is stored.
+    pub writer: Vec<Option<usize>>,
+    /// Ops that make an operand of each op.
+    pub before: Vec<OpSet>,
 }
 
 impl Facts {
@@ -282,14 +328,27 @@ impl Facts {
                 |o: &usize| problem.ops[*o].outs.contains(&t) || problem.ops[*o].tensors().any(|x| x == t);
             ops.clone().filter(refers).collect()
         };
+        let users: Vec<Vec<usize>> = (0..problem.tensors.len()).map(users).collect();
+        let producer: Vec<Option<usize>> = (0..problem.tensors.len()).map(|t| problem.producer(t)).collect();
+        let writer = |t: usize| {
+            let copies = |o: &Op| matches!(o.kind, OpKind::Copy) && o.tensors().any(|x| x == t);
+            producer[t].or_else(|| problem.ops.iter().position(copies))
+        };
+        let makes = |o: usize| -> OpSet {
+            let read: Vec<usize> = problem.ops[o].tensors().collect();
+            ops.clone().filter(|&b| problem.ops[b].outs.iter().any(|t| read.contains(t))).collect()
+        };
         Facts {
             axes: problem.tensors.iter().map(Tensor::axes).collect(),
             varies: problem.tensors.iter().map(Tensor::varies).collect(),
             touched: ops.clone().map(|o| problem.touched(o)).collect(),
             reduced: ops.clone().map(|o| problem.reduced(o)).collect(),
             uncut: ops.clone().map(|o| problem.uncut(o)).collect(),
-            users: (0..problem.tensors.len()).map(users).collect(),
-            producer: (0..problem.tensors.len()).map(|t| problem.producer(t)).collect(),
+            referring: users.iter().map(|list| list.iter().copied().collect()).collect(),
+            writer: (0..problem.tensors.len()).map(writer).collect(),
+            before: ops.clone().map(makes).collect(),
+            users,
+            producer,
         }
     }
 }
