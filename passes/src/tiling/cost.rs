@@ -19,6 +19,8 @@ pub struct Cost {
     pub acc_bytes: u64,
     /// Instructions in the emitted text, roughly: steps times peeled copies.
     pub steps: u64,
+    /// The time is only that of the busiest engine: the plan is too dear whatever else.
+    pub is_bound: bool,
 }
 
 impl Cost {
@@ -52,8 +54,9 @@ pub fn cost(
     let load = walk.time(steps, 1);
     let (count, moved) = (walk.steps, walk.moved);
     let ticks = load.busy.iter().copied().max().unwrap_or(0);
-    let mut cost = Cost { ticks, load, spm_bytes, acc_bytes, steps: count };
+    let mut cost = Cost { ticks, load, spm_bytes, acc_bytes, steps: count, is_bound: true };
     if cost.price() <= enough {
+        cost.is_bound = false;
         cost.ticks = ticks.max(pipeline::ticks(facts, &mut prices, moved, steps));
     }
     cost

@@ -160,7 +160,9 @@ fn search(
     effort: Effort,
     sharing: Sharing,
 ) -> Result<Solution, NoSchedule> {
-    let mut searches: Vec<Search> = found.iter().map(|a| Search::new(a, machine, sharing)).collect();
+    let is_exhaustive = effort.sweep >= Effort::EXHAUSTIVE.sweep;
+    let mut searches: Vec<Search> =
+        found.iter().map(|a| Search::new(a, machine, sharing, is_exhaustive)).collect();
     let mut nearest: Option<(u64, usize)> = None;
     searches.par_iter_mut().for_each(|search| search.sweep(effort.sweep));
     for search in &searches {
@@ -192,8 +194,13 @@ fn search(
 type Rank = (u64, u64, u64, u64);
 
 fn rank(cost: &Cost) -> Rank {
-    (cost.price(), cost.load.dram_bytes, cost.steps, cost.spm_bytes)
+    // What is only bounded comes after all that was worth finding out.
+    let price = cost.price().saturating_add(if cost.is_bound { 1 << 62 } else { 0 });
+    (price, cost.load.dram_bytes, cost.steps, cost.spm_bytes)
 }
+
+/// Elements of a problem all of whose tile extents an exhaustive search tries.
+const EVERY_TILE: u64 = 1000;
 
 struct Search<'a> {
     a: &'a Assignment,
@@ -212,10 +219,12 @@ struct Search<'a> {
     budget: usize,
     /// How the buffers of a loop body may share bytes.
     sharing: Sharing,
+    /// Every plan is priced in full.
+    is_exhaustive: bool,
 }
 
 impl<'a> Search<'a> {
-    fn new(a: &'a Assignment, m: &'a Machine, sharing: Sharing) -> Self {
+    fn new(a: &'a Assignment, m: &'a Machine, sharing: Sharing, is_exhaustive: bool) -> Self {
         let p = &a.problem;
         let f = Facts::new(p);
         let all = |sets: &[AxisSet]| sets.iter().fold(AxisSet::default(), |s, &t| s.or(t));
@@ -232,11 +241,17 @@ impl<'a> Search<'a> {
             seen: BTreeSet::new(),
             budget: usize::MAX,
             sharing,
+            is_exhaustive,
         };
         for axis in cuttable.iter().filter(|&axis| search.may_cut(axis)).collect::<Vec<_>>() {
             let on_partitions =
                 (0..p.tensors.len()).any(|t| a.part[t] == axis && p.tensors[t].shape[axis] > 1);
-            search.axes.push((axis, candidates(p.extents[axis], on_partitions.then_some(m.partitions))));
+            let list = if is_exhaustive && p.extents.iter().product::<u64>() <= EVERY_TILE {
+                (1..=p.extents[axis]).rev().collect()
+            } else {
+                candidates(p.extents[axis], on_partitions.then_some(m.partitions))
+            };
+            search.axes.push((axis, list));
         }
         search
     }
@@ -281,7 +296,7 @@ impl<'a> Search<'a> {
                 (index - 1) % 2 == 0 || index - 1 == last
             });
         }
-        let all = limit >= Effort::EXHAUSTIVE.sweep;
+        let all = self.is_exhaustive;
         let mut at = vec![0; lists.len()];
         loop {
             let tiles: Vec<u64> = at.iter().zip(&lists).map(|(&i, l)| l[i]).collect();
@@ -362,6 +377,7 @@ impl<'a> Search<'a> {
         let mut least = self.evaluate(&base, cuts);
         // Other rings: shorter ones where memory is short, longer ones where a load takes long beside its use.
         let others: &[(u64, u64)] = match (least, is_fine) {
+            _ if self.is_exhaustive => &[(1, 1), (1, 2), (2, 1), (4, 1), (4, 2)],
             (Some(_), true) => &[(2, 1), (4, 2)],
             (Some(_), false) => &[],
             (None, true) => &[(2, 1), (1, 2), (1, 1)],
@@ -437,7 +453,10 @@ impl<'a> Search<'a> {
             }
             return None;
         }
-        let enough = self.best.as_ref().map_or(u64::MAX, |b| b.0.price());
+        let enough = match &self.best {
+            Some(best) if !self.is_exhaustive => best.0.price(),
+            _ => u64::MAX,
+        };
         let cost = cost::cost(p, &self.f, schedule, self.m, &steps, (spm, acc), enough);
         let rank = rank(&cost);
         if self.best.as_ref().is_none_or(|b| rank < self::rank(&b.0)) {
