@@ -10,4 +10,5 @@ mod fusion;
 mod golden;
 mod mutation;
 mod random;
+mod readme;
 mod tidy;

@@ -511,7 +511,7 @@ mod tests {
         let mut bytes = sample().to_bytes().unwrap();
         bytes[8] = 9;
         let error = Program::from_bytes(&bytes.into()).unwrap_err();
-        assert_eq!(error.to_string(), "this program file has format version 9; this kiln reads version 1");
+        assert_eq!(error.to_string(), "this program file has format version 9; this kiln reads version 2");
         assert!(matches!(
             Program::from_bytes(&Bytes::from_static(b"\x08\x01onnx stuff")),
             Err(ProgramError::NotAProgram)
