@@ -9,6 +9,7 @@ use kiln_machine::program::{
     OriginRange, OriginShare, Program, Segment, Stream,
 };
 use kiln_machine::target::Target;
+use rayon::prelude::*;
 
 use crate::allocate::{Capacity, Packing, allocate};
 use crate::error::BackendError;
@@ -140,10 +141,14 @@ fn scheduled(
             available: target.semaphores as usize,
         });
     }
+    let emitted: Vec<(Engine, Result<stream::EmittedStream, BackendError>)> = (0
+        ..kiln_machine::isa::Engine::COUNT as u8)
+        .into_par_iter()
+        .map(|index| (Engine(index), stream::emit(&lir, &placement, &sync, Engine(index))))
+        .collect();
     let mut streams = BTreeMap::new();
-    for index in 0..kiln_machine::isa::Engine::COUNT {
-        let engine = Engine(index as u8);
-        let emitted = stream::emit(&lir, &placement, &sync, engine)?;
+    for (engine, emitted) in emitted {
+        let emitted = emitted?;
         if !emitted.words.is_empty() {
             streams.insert(engine, emitted);
         }

@@ -34,9 +34,9 @@ impl Clock {
         self.0[index(engine)]
     }
 
-    /// Whether what the other engine did at `time` is known to be complete: a later signal of it was received.
-    fn knows(&self, engine: Engine, time: u64) -> bool {
-        self.0[index(engine)] > time
+    /// Whether what the engine of this index did at `time` is known to be complete: a later signal of it was received.
+    fn knows(&self, who: usize, time: u64) -> bool {
+        self.0[who] > time
     }
 }
 
@@ -138,7 +138,8 @@ const BUCKETS: i64 = 512;
 #[derive(Clone)]
 struct Entry {
     patch: Patch,
-    engine: Engine,
+    /// The engine's index.
+    who: usize,
     writes: bool,
     time: u64,
     pc: u32,
@@ -181,22 +182,22 @@ impl Shadow {
         }
         let width = self.widths[memory];
         let (from, to) = ((patch.low / width).max(0), ((patch.high - 1) / width).min(BUCKETS - 1));
-        let time = clock.own(engine);
+        let (who, time) = (index(engine), clock.own(engine));
         for bucket in from..=to {
             let entries = &mut self.buckets[memory][bucket as usize];
             let mut known = None;
             for (i, e) in entries.iter().enumerate() {
-                if e.engine == engine {
+                if e.who == who {
                     if e.writes == writes && e.patch == *patch {
                         known = Some(i);
                     }
-                } else if (writes || e.writes) && !clock.knows(e.engine, e.time) && e.patch.meets(patch) {
-                    return Some((e.engine, e.pc));
+                } else if (writes || e.writes) && !clock.knows(e.who, e.time) && e.patch.meets(patch) {
+                    return Engine::from_index(e.who).map(|by| (by, e.pc));
                 }
             }
             match known {
                 Some(i) => (entries[i].time, entries[i].pc) = (time, pc),
-                None => entries.push(Entry { patch: patch.clone(), engine, writes, time, pc }),
+                None => entries.push(Entry { patch: patch.clone(), who, writes, time, pc }),
             }
         }
         None
@@ -224,10 +225,10 @@ mod tests {
     #[test]
     fn a_signal_makes_earlier_accesses_known() {
         let (mut a, mut b) = (Clock::default(), Clock::default());
-        let then = a.own(Engine::Vec);
-        assert!(!b.knows(Engine::Vec, then));
+        let (vec, then) = (index(Engine::Vec), a.own(Engine::Vec));
+        assert!(!b.knows(vec, then));
         a.tick(Engine::Vec);
         b.join(&a);
-        assert!(b.knows(Engine::Vec, then) && !b.knows(Engine::Vec, a.own(Engine::Vec)));
+        assert!(b.knows(vec, then) && !b.knows(vec, a.own(Engine::Vec)));
     }
 }
