@@ -6,6 +6,7 @@ use kiln_frontend::SourceFile;
 use kiln_ir::{
     Context, DType, IN_MEMORY, Module, Tensor,
     eval::{Array, Files, array::cast, nn},
+    nn::Func,
 };
 use kiln_machine::program::HostSegment;
 use kiln_runtime::HostExecutor;
@@ -29,10 +30,13 @@ impl Folds<'_> {
 }
 
 impl FoldEvaluator for Folds<'_> {
-    fn evaluate(&self, module: &Module, function: &str) -> Result<Tensor, String> {
-        let func = module.func(function).map_err(|e| e.to_string())?;
-        let results = nn::eval(&func, &[], &self.contents(module)).map_err(|e| e.to_string())?;
-        results.into_iter().next().ok_or_else(|| format!("the function @{function} has no result"))
+    fn evaluate(&self, function: &Func, files: &Files) -> Result<Tensor, String> {
+        let results = nn::eval(function, &[], files).map_err(|e| e.to_string())?;
+        results.into_iter().next().ok_or_else(|| format!("the function @{} has no result", function.name))
+    }
+
+    fn contents(&self, module: &Module) -> Files {
+        Folds::contents(self, module)
     }
 
     fn file(&self, path: &str) -> Result<Bytes, String> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kiln_ir::eval::Files;
+use kiln_ir::nn::Func;
 use kiln_ir::{IN_MEMORY, Module, Tensor, tile};
 use kiln_machine::program::{
     Binding, BindingRole, BufferPlace, Buffers, DeviceSegment, FileRef, ImageExtent, ImageSource,
@@ -18,9 +20,11 @@ use crate::placement::{Extent, Placement, Slot};
 use crate::{depend, dram, dram::Layout, select, stream, sync};
 
 /// What emission needs from outside: constant functions and the files that weights refer to.
-pub trait FoldEvaluator {
-    /// The value of an `nn` function without arguments.
-    fn evaluate(&self, module: &Module, function: &str) -> Result<Tensor, String>;
+pub trait FoldEvaluator: Sync {
+    /// The value of an `nn` function without arguments, whose weights lie in `files`.
+    fn evaluate(&self, function: &Func, files: &Files) -> Result<Tensor, String>;
+    /// The contents of the module's files in its order.
+    fn contents(&self, module: &Module) -> Files;
     /// The contents of a file of `nn.files`, by reference.
     fn file(&self, path: &str) -> Result<Bytes, String>;
 }
@@ -76,6 +80,38 @@ pub fn emit_with_report(
     layout: &Layout,
 ) -> Result<(Program, EmitReport), BackendError> {
     let source = module.program("main").map_err(|e| BackendError::Malformed(e.to_string()))?;
+    // The functions' values and the streams do not depend on one another.
+    let functions = fold_functions(module, &source)?;
+    let files = folds.contents(module);
+    let (done, values) = rayon::join(
+        || scheduled(&source, target, layout),
+        || functions.par_iter().map(|f| fold_value(f, folds, &files)).collect::<Vec<_>>(),
+    );
+    let (done, queues) = done?;
+    let program = assemble(module, &source, target, folds, &done, values)?;
+    Ok((program, report(&done, queues, target)))
+}
+
+/// The functions that fill DRAM tensors, in the order of these tensors.
+fn fold_functions(module: &Module, source: &tile::Program) -> Result<Vec<Func>, BackendError> {
+    let named = source.drams.iter().filter_map(|dram| match &dram.kind {
+        tile::DramKind::Fold(function) => Some(function),
+        _ => None,
+    });
+    named.map(|f| module.func(f).map_err(|e| BackendError::Malformed(e.to_string()))).collect()
+}
+
+fn fold_value(function: &Func, folds: &dyn FoldEvaluator, files: &Files) -> Result<Tensor, BackendError> {
+    let fail = |reason: String| BackendError::Fold { name: function.name.clone(), reason };
+    folds.evaluate(function, files).map_err(fail)
+}
+
+/// Everything but the image, and the DMA queues used.
+fn scheduled(
+    source: &tile::Program,
+    target: &Target,
+    layout: &Layout,
+) -> Result<(Scheduled, u32), BackendError> {
     let all = target.dma_queues as u32;
     // Fewer queues, and transfers spread over fewer of them, need fewer semaphores.
     let mut attempts = [
@@ -94,16 +130,12 @@ pub fn emit_with_report(
     .filter(|(queues, _)| *queues > 0);
     let mut queues = attempts.next().unwrap_or((1, 1));
     loop {
-        match scheduled(&source, target, queues, layout) {
+        match scheduled_on(source, target, queues, layout) {
             Err(BackendError::Semaphores { needed, available }) => {
                 tracing::debug!(?queues, needed, available, "too many semaphores");
                 queues = attempts.next().ok_or(BackendError::Semaphores { needed, available })?;
             }
-            Err(e) => return Err(e),
-            Ok(done) => {
-                let program = assemble(module, &source, target, folds, &done)?;
-                return Ok((program, report(&done, queues.0, target)));
-            }
+            done => return Ok((done?, queues.0)),
         }
     }
 }
@@ -118,7 +150,7 @@ struct Scheduled {
     dram: dram::DramPlan,
 }
 
-fn scheduled(
+fn scheduled_on(
     source: &tile::Program,
     target: &Target,
     queues: (u32, u32),
@@ -204,6 +236,7 @@ fn assemble(
     target: &Target,
     folds: &dyn FoldEvaluator,
     done: &Scheduled,
+    values: Vec<Result<Tensor, BackendError>>,
 ) -> Result<Program, BackendError> {
     let mut origins = Vec::new();
     let mut number: BTreeMap<String, u32> = BTreeMap::new();
@@ -233,12 +266,16 @@ fn assemble(
     }
     let mut image = Image::new(module, folds)?;
     let mut bindings = Vec::new();
+    let mut values = values.into_iter();
     for (dram, at) in source.drams.iter().zip(&done.placement.drams) {
         match &dram.kind {
             tile::DramKind::Input(port) => bindings.push(binding(dram, port, BindingRole::Input, *at)),
             tile::DramKind::Output(port) => bindings.push(binding(dram, port, BindingRole::Output, *at)),
             tile::DramKind::Weight(parts) => image.weight(parts, *at)?,
-            tile::DramKind::Fold(function) => image.fold(module, folds, function, dram, *at)?,
+            tile::DramKind::Fold(function) => match values.next() {
+                Some(value) => image.fold(function, value?, dram, *at)?,
+                None => return Err(BackendError::Malformed(format!("@{function} has no value"))),
+            },
             tile::DramKind::Temp => {}
         }
     }
@@ -326,16 +363,14 @@ impl Image {
 
     fn fold(
         &mut self,
-        module: &Module,
-        folds: &dyn FoldEvaluator,
         function: &str,
+        value: Tensor,
         dram: &tile::Dram,
         at: Extent,
     ) -> Result<(), BackendError> {
-        let fail = |reason: String| BackendError::Fold { name: function.to_owned(), reason };
-        let value = folds.evaluate(module, function).map_err(fail)?;
         if value.dtype != dram.ty.dtype || value.shape != dram.ty.shape {
-            return Err(fail(format!("gives {:?} {:?}, not {}", value.dtype, value.shape, dram.ty)));
+            let reason = format!("gives {:?} {:?}, not {}", value.dtype, value.shape, dram.ty);
+            return Err(BackendError::Fold { name: function.to_owned(), reason });
         }
         let row_bytes = value.data.len() as u64;
         let blob = self.blobs.len() as u32;

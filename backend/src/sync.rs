@@ -369,6 +369,32 @@ mod tests {
     }
 
     #[test]
+    fn queues_hand_over_through_ctl() {
+        // each of three stores comes before each of three loads
+        let queue = |n: usize| Engine::queue(n as u32);
+        let edges = |count: usize| -> BTreeSet<Edge> {
+            let all = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+            all.map(|(a, b)| edge(0, (queue(a), a), (queue(8 + b), 8 + b))).collect()
+        };
+        let plan = |count| plan(&Lir::new(), &BTreeMap::from([(ROOT, edges(count))]));
+        let relayed = plan(3);
+        assert_eq!(relayed.owners.len(), 6);
+        assert!(relayed.owners.iter().all(|(from, to)| (*from == Engine::CTL) != (*to == Engine::CTL)));
+        // it waits for all three before the first load, and then signals each load in turn
+        let waits: Vec<usize> = relayed
+            .waits
+            .iter()
+            .filter(|((_, _, e), _)| *e == Engine::CTL)
+            .map(|((_, at, _), _)| *at)
+            .collect();
+        let passes: Vec<usize> = relayed.passes.keys().map(|(_, at, _)| *at).collect();
+        assert_eq!((waits, passes), (vec![8], vec![8, 9, 10]));
+        // one store and one load need nobody between them
+        let direct = plan(1);
+        assert_eq!((direct.owners.as_slice(), direct.passes.len()), ([(queue(0), queue(8))].as_slice(), 0));
+    }
+
+    #[test]
     fn counts_of_crossing_constraints_balance() {
         let mut lir = Lir::new();
         let body = crate::lir::BlockId(1);

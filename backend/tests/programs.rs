@@ -4,7 +4,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use kiln_backend::{EmitReport, FoldEvaluator, Layout, emit_with_report};
 use kiln_ir::eval::{self, Files};
-use kiln_ir::nn::{MapKind, Port, ReduceKind};
+use kiln_ir::nn::{Func, MapKind, Port, ReduceKind};
 use kiln_ir::tile::{
     Access, Affine, BufId, BufType, Dram, DramId, DramKind, Group, IvId, Op, Program, Source, Space, Stmt,
     View,
@@ -16,8 +16,11 @@ use kiln_runtime::{Options, Report, Simulator};
 struct NoFolds;
 
 impl FoldEvaluator for NoFolds {
-    fn evaluate(&self, _: &Module, function: &str) -> Result<Tensor, String> {
-        Err(format!("no fold `{function}`"))
+    fn evaluate(&self, function: &Func, _: &Files) -> Result<Tensor, String> {
+        Err(format!("no fold `{}`", function.name))
+    }
+    fn contents(&self, _: &Module) -> Files {
+        Files::default()
     }
     fn file(&self, path: &str) -> Result<Bytes, String> {
         Err(format!("no file `{path}`"))

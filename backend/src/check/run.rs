@@ -13,6 +13,9 @@ use super::{CheckError, CheckReport, Decoded, touched};
 const COMPARED: u64 = 400_000;
 const GIVEN_UP: u64 = 400_000_000;
 
+/// Executed instructions after which accesses that all engines know of are forgotten.
+const SWEPT: u64 = 4096;
+
 struct Frame {
     /// Index of the `loop`.
     start: usize,
@@ -58,6 +61,7 @@ pub(super) fn run(
     let mut semaphores: BTreeMap<u8, Semaphore> = BTreeMap::new();
     let mut machine =
         Machine { target, dram_bytes: program.dram_bytes, shadow: Shadow::new(program, target), executed: 0 };
+    let mut sweep = SWEPT;
     loop {
         let mut moved = false;
         for thread in &mut threads {
@@ -65,8 +69,12 @@ pub(super) fn run(
                 moved = true;
             }
         }
-        if threads.iter().all(|t| t.done) {
-            break;
+        let running = || threads.iter().filter(|t| !t.done);
+        let Some(mut common) = running().next().map(|t| t.clock.clone()) else { break };
+        if machine.executed >= sweep {
+            running().for_each(|t| common.meet(&t.clock));
+            machine.shadow.forget(&common);
+            sweep = machine.executed + SWEPT;
         }
         if !moved {
             let waiting: Vec<String> = threads.iter().filter(|t| !t.done).map(Thread::place).collect();

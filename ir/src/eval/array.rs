@@ -96,18 +96,10 @@ impl Array {
 
     /// Element `i` of the result is the element at `base + Σ iₐ·stridesₐ`: every view is one of these.
     pub fn strided(&self, shape: &[usize], base: isize, strides: &[isize]) -> Array {
-        let mut at = Vec::with_capacity(shape.iter().product());
-        let (outer, extent) = shape.split_at(shape.len().saturating_sub(1));
-        let step = strides.last().copied().unwrap_or(0);
-        for_each_index(outer, |index| {
-            let start = index.iter().zip(strides).fold(base, |sum, (i, s)| sum + *i as isize * s);
-            let inner = extent.first().copied().unwrap_or(1) as isize;
-            at.extend((0..inner).map(|i| (start + i * step) as usize));
-        });
         Array {
             dtype: self.dtype,
             shape: shape.to_vec(),
-            data: each!(&self.data, v => at.iter().map(|i| v[*i]).collect()),
+            data: each!(&self.data, v => viewed(v, shape, base, strides)),
         }
     }
 
@@ -127,6 +119,24 @@ impl Array {
             _ => &[],
         }
     }
+}
+
+/// The elements of a strided view, in row-major order.
+fn viewed<T: Copy>(from: &[T], shape: &[usize], base: isize, strides: &[isize]) -> Vec<T> {
+    let mut to = Vec::with_capacity(shape.iter().product());
+    let (outer, extent) = shape.split_at(shape.len().saturating_sub(1));
+    let inner = extent.first().copied().unwrap_or(1);
+    let step = strides.last().copied().unwrap_or(0);
+    for_each_index(outer, |index| {
+        let start = index.iter().zip(strides).fold(base, |sum, (i, s)| sum + *i as isize * s);
+        match (inner, step) {
+            (0, _) => {}
+            (_, 0) => to.resize(to.len() + inner, from[start as usize]),
+            (_, 1) => to.extend_from_slice(&from[start as usize..start as usize + inner]),
+            _ => to.extend((0..inner as isize).map(|i| from[(start + i * step) as usize])),
+        }
+    });
+    to
 }
 
 /// Row-major strides, signed.
