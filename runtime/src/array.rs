@@ -8,10 +8,10 @@ mod panel;
 use kiln_machine::isa::{Dt, Space, View};
 
 use crate::error::TrapKind;
-use crate::kernels::team::Team;
-use crate::kernels::{self, COLS, Isa, Pair, Product, Stationary};
-use crate::lane::{Fault, OnChip, Place};
-use panel::{Panel, Terms};
+use crate::kernels::Isa;
+use crate::kernels::product::{COLS, Offsets, Product, Quad, Stationary, Term, product};
+use crate::lane::{self, Fault, OnChip, Place, Source};
+use panel::{Integers, Panel, Terms};
 
 /// What a cell of the grid holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,6 @@ pub(crate) struct Grid {
     integers: Vec<i16>,
     /// Memory of panels that are no more.
     spare: Vec<Panel>,
-    moving: Vec<f32>,
-    moving_pairs: Vec<Pair>,
 }
 
 /// Panels that are kept apart.
@@ -94,8 +92,6 @@ impl Grid {
             integers: vec![0; side * side],
             panels: Vec::new(),
             spare: Vec::new(),
-            moving: Vec::new(),
-            moving_pairs: Vec::new(),
         }
     }
 
@@ -146,9 +142,9 @@ impl Grid {
                         row.iter_mut().enumerate().for_each(|(m, cell)| *cell = terms[panel.at(k, m)]);
                         self.cells[cells..][..cols].fill(Cell::Float);
                     }
-                    Terms::Integers(terms) => {
+                    Terms::Integers(_) => {
                         let row = &mut self.integers[cells..][..cols];
-                        row.iter_mut().enumerate().for_each(|(m, cell)| *cell = terms[panel.at(k, m)]);
+                        row.iter_mut().enumerate().for_each(|(m, cell)| *cell = panel.integer(k, m));
                         self.cells[cells..][..cols].fill(Cell::Integer);
                     }
                 }
@@ -196,28 +192,24 @@ impl Grid {
         if kind == Cell::Integer {
             return self.multiply_integers(chip, mma, panel, &window, shape, (&acc, &moving));
         }
-        let mut x = std::mem::take(&mut self.moving);
-        let packed = pack_floats(chip, &moving, shape, &mut x);
-        let done = packed.map_err(TrapKind::from).and_then(|()| {
-            let scaled;
-            let stationary = match (mma.scales, panel) {
-                (Some(scales), _) => {
-                    scaled = self.scaled(chip, mma, panel, &window, scales, shape, &mut x)?;
-                    Stationary { terms: &scaled, row: 1, step: shape.rows }
-                }
-                (None, Some(panel)) => self.panels[panel].floats(&window),
-                (None, None) => Stationary {
-                    terms: &self.floats[window.row * self.side + window.col..],
-                    row: 1,
-                    step: self.side,
-                },
-            };
-            with_result(chip, &acc, mma, |team, rows| {
-                kernels::product(team, Isa::detect(), shape, stationary, &x, rows);
-            })
-        });
-        self.moving = x;
-        done
+        let lanes = &chip.lanes[moving.part..][..mma.k];
+        lanes.iter().try_for_each(|lane| lane.check(&moving))?;
+        let scaled = match mma.scales {
+            Some(scales) => Some(self.scaled(chip, mma, panel, &window, scales, shape)?),
+            None => None,
+        };
+        let stationary = match (&scaled, panel) {
+            (Some(scaled), _) => scaled.stationary(),
+            (None, Some(panel)) => self.panels[panel].floats(&window),
+            (None, None) => self.cells_as_floats(&window),
+        };
+        let pack = |sources: &[Source<'_>], start: usize, columns: usize, panels: &mut [f32]| {
+            pack_floats(sources, &moving, start, columns, panels);
+            if let Some(scaled) = &scaled {
+                scaled.scale(start, columns, panels);
+            }
+        };
+        compute(chip, (&acc, &moving), mma.k, shape, stationary, pack)
     }
 
     fn multiply_integers(
@@ -229,25 +221,42 @@ impl Grid {
         shape: Product,
         (acc, moving): (&Place, &Place),
     ) -> Result<(), TrapKind> {
-        let shape = Product { depth: mma.k.div_ceil(2), ..shape };
-        let mut x = std::mem::take(&mut self.moving_pairs);
-        let packed = pack_pairs(chip, moving, mma, shape, &mut x);
-        let done = packed.map_err(TrapKind::from).and_then(|()| {
-            let whole;
-            let stationary = match panel {
-                Some(panel) => self.panels[panel].pairs(window, mma.zero.0),
-                None => {
-                    let cells = &self.integers[window.row * self.side + window.col..];
-                    whole = panel::pairs(window, mma.zero.0, |k, m| cells[k * self.side + m]);
-                    Stationary { terms: &whole, row: 1, step: mma.m }
-                }
+        let lanes = &chip.lanes[moving.part..][..mma.k];
+        lanes.iter().try_for_each(|lane| lane.check(moving))?;
+        let mut shape = Product { depth: mma.k.div_ceil(4), ..shape };
+        let operands = match panel {
+            Some(panel) => vec![self.panels[panel].integers(window)],
+            None => self.cells_as_integers(window),
+        };
+        // The bytes of u8 stand 128 above those that the kernel takes as signed ones.
+        let above = if moving.dt == Dt::U8 { 128 } else { 0 };
+        let zero_x = i32::from(mma.zero.1) - above;
+        for (i, integers) in operands.iter().enumerate() {
+            // The zero point belongs to the first operand alone if their sum is the stationary operand.
+            let zero_s = integers.above + if i == 0 { i32::from(mma.zero.0) } else { 0 };
+            let rows = integers.row_offsets(window, zero_s, zero_x);
+            let stationary = integers.stationary(Offsets { rows: &rows, factor: zero_s });
+            shape.accumulate = mma.continues || i > 0;
+            let pack = |sources: &[Source<'_>], start: usize, columns: usize, panels: &mut [Quad]| {
+                pack_quads(sources, moving, start, columns, panels);
             };
-            with_result(chip, acc, mma, |team, rows| {
-                kernels::product(team, Isa::detect(), shape, stationary, &x, rows);
-            })
-        });
-        self.moving_pairs = x;
-        done
+            compute(chip, (acc, moving), mma.k, shape, stationary, pack)?;
+        }
+        Ok(())
+    }
+
+    /// A window of the grid under several loads.
+    fn cells_as_floats(&self, window: &Window) -> Stationary<'_, f32> {
+        let terms = &self.floats[window.row * self.side + window.col..];
+        Stationary { terms, row: 1, step: self.side, offsets: Offsets::NONE }
+    }
+
+    /// The same of integers: one operand, and, if some are signed and some beyond signed ones, another to add to it.
+    fn cells_as_integers(&self, window: &Window) -> Vec<Integers<'static>> {
+        let cell = |k: usize, m: usize| self.integers[(window.row + k) * self.side + window.col + m];
+        let low = Integers::new(window, 128, |k, m| (cell(k, m).min(127) + 128) as u8);
+        let high = Integers::new(window, 0, |k, m| (cell(k, m).max(127) - 127) as u8);
+        if high.are_zero() { vec![low] } else { vec![low, high] }
     }
 
     /// `dst[f, p] = src[p, f]`.
@@ -311,8 +320,7 @@ impl Grid {
         Ok(())
     }
 
-    /// The stationary operand with its block scales, `[k][m]`; the packed moving operand is scaled in place.
-    #[allow(clippy::too_many_arguments)]
+    /// The stationary operand with its block scales, and those of the moving operand.
     fn scaled(
         &self,
         chip: &OnChip,
@@ -321,9 +329,8 @@ impl Grid {
         window: &Window,
         scales: [(&View, i64); 2],
         shape: Product,
-        moving: &mut [f32],
-    ) -> Result<Vec<f32>, TrapKind> {
-        let blocks = mma.k.div_ceil(32);
+    ) -> Result<Scaled, TrapKind> {
+        let blocks = mma.k.div_ceil(SCALED_ROWS);
         let [(ss, ss_reg), (sx, sx_reg)] = scales;
         if let Some(view) = [ss, sx].into_iter().find(|view| view.dt != Dt::U8) {
             return Err(TrapKind::ElementType { dt: view.dt });
@@ -332,28 +339,56 @@ impl Grid {
         let sx = chip.place(sx, sx_reg, blocks, mma.n)?;
         let grid = match panel {
             Some(panel) => self.panels[panel].floats(window),
-            None => Stationary {
-                terms: &self.floats[window.row * self.side + window.col..],
-                row: 1,
-                step: self.side,
-            },
+            None => self.cells_as_floats(window),
         };
         let mut stationary = Vec::with_capacity(mma.k * shape.rows);
         let mut exponents = vec![0i32; shape.rows.max(shape.cols)];
+        let mut factors = Vec::with_capacity(blocks * shape.cols);
         for block in 0..blocks {
-            let rows = block * 32..((block + 1) * 32).min(mma.k);
             chip.lanes[ss.part + block].load(&ss, 0, &mut exponents[..shape.rows])?;
-            for (k, m) in rows.clone().flat_map(|k| (0..shape.rows).map(move |m| (k, m))) {
-                let term = grid.terms[m * grid.row + k * grid.step];
-                stationary.push(term * power_of_two(exponents[m] - 127));
+            for k in block * SCALED_ROWS..((block + 1) * SCALED_ROWS).min(mma.k) {
+                let terms = (0..shape.rows).map(|m| grid.terms[m * grid.row + k * grid.step]);
+                stationary.extend(
+                    terms.zip(&exponents).map(|(term, exponent)| term * power_of_two(exponent - 127)),
+                );
             }
             chip.lanes[sx.part + block].load(&sx, 0, &mut exponents[..shape.cols])?;
-            for (k, column) in rows.flat_map(|k| (0..shape.cols).map(move |c| (k, c))) {
-                let at = column / COLS * COLS * mma.k + k * COLS + column % COLS;
-                moving[at] *= power_of_two(exponents[column] - 127);
+            factors.extend(exponents[..shape.cols].iter().map(|exponent| power_of_two(exponent - 127)));
+        }
+        Ok(Scaled { stationary, rows: shape.rows, factors, cols: shape.cols })
+    }
+}
+
+/// Rows of an operand that share their scales.
+const SCALED_ROWS: usize = 32;
+
+/// The operands of a block-scaled product.
+struct Scaled {
+    /// `[k][m]`, scaled.
+    stationary: Vec<f32>,
+    rows: usize,
+    /// The moving operand's scales, `[k / 32][n]`.
+    factors: Vec<f32>,
+    cols: usize,
+}
+
+impl Scaled {
+    fn stationary(&self) -> Stationary<'_, f32> {
+        Stationary { terms: &self.stationary, row: 1, step: self.rows, offsets: Offsets::NONE }
+    }
+
+    /// Scale panels of the moving operand.
+    fn scale(&self, start: usize, columns: usize, panels: &mut [f32]) {
+        let size = panels.len() / columns.div_ceil(COLS);
+        for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
+            for (k, row) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+                let factors = &self.factors[k / SCALED_ROWS * self.cols + first..];
+                row[..COLS.min(start + columns - first)]
+                    .iter_mut()
+                    .zip(factors)
+                    .for_each(|(x, factor)| *x *= factor);
             }
         }
-        Ok(stationary)
     }
 }
 
@@ -375,117 +410,117 @@ fn operand_kind(view: &View) -> Result<Cell, TrapKind> {
     }
 }
 
-/// Bytes of a moving operand from which packing is worth spreading over threads.
-const PARALLEL_BYTES: usize = 1 << 14;
-
 /// How many partitions ahead of its reading a row is asked for.
 const AHEAD: usize = 8;
 
-/// Panels of [`COLS`] columns of the moving operand; the padding of the last may hold anything.
-fn pack_floats(chip: &OnChip, place: &Place, shape: Product, packed: &mut Vec<f32>) -> Result<(), Fault> {
-    packed.resize(shape.packed_moving_len(), 0.0);
-    let lanes = &chip.lanes[place.part..place.part + shape.depth];
+/// Panels of the moving operand.
+fn pack_floats(sources: &[Source<'_>], place: &Place, start: usize, columns: usize, panels: &mut [f32]) {
     let plain = place.is_dense() && place.dt == Dt::F32;
-    pack(&chip.team, shape, packed, |start, panel: &mut [f32]| {
-        let columns = COLS.min(shape.cols - start);
-        for (k, (lane, row)) in lanes.iter().zip(panel.as_chunks_mut::<COLS>().0).enumerate() {
-            if plain {
-                if let Some(ahead) = lanes.get(k + AHEAD) {
-                    ahead.prefetch(place, start * 4, columns * 4);
-                }
-                let bytes = lane.checked_bytes(place, start * 4, columns * 4)?;
+    let size = sources.len() * COLS;
+    for (k, source) in sources.iter().enumerate() {
+        if plain {
+            if let Some(ahead) = sources.get(k + AHEAD) {
+                ahead.prefetch(place, start * 4, columns * 4);
+            }
+            let bytes = source.dense_bytes(place, start * 4, columns * 4);
+            for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
+                let row = &mut panel[k * COLS..][..COLS];
                 for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *slot = f32::from_le_bytes(*bytes);
                 }
-            } else {
-                lane.load(place, start, &mut row[..columns])?;
+            }
+        } else {
+            for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
+                let width = COLS.min(start + columns - first);
+                source.load(place, first, &mut panel[k * COLS..][..width]);
             }
         }
-        Ok(())
-    })
-}
-
-/// The same of integers less their zero point, two rows in a term.
-fn pack_pairs(
-    chip: &OnChip,
-    place: &Place,
-    mma: &Mma<'_>,
-    shape: Product,
-    packed: &mut Vec<Pair>,
-) -> Result<(), Fault> {
-    packed.resize(shape.packed_moving_len(), Pair::default());
-    let lanes = &chip.lanes[place.part..place.part + mma.k];
-    let zero = i32::from(mma.zero.1);
-    pack(&chip.team, shape, packed, |start, panel: &mut [Pair]| {
-        let columns = COLS.min(shape.cols - start);
-        for (lanes, row) in lanes.chunks(2).zip(panel.as_chunks_mut::<COLS>().0) {
-            // A last step alone is paired with a zero.
-            let mut numbers = [[0i32; COLS]; 2];
-            for (lane, numbers) in lanes.iter().zip(&mut numbers) {
-                lane.load(place, start, &mut numbers[..columns])?;
-                numbers.iter_mut().for_each(|number| *number -= zero);
-            }
-            for (i, slot) in row.iter_mut().enumerate() {
-                *slot = Pair([numbers[0][i] as i16, numbers[1][i] as i16]);
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Run `work(first column, panel)` for each panel; the error is that of the first panel with one.
-fn pack<T: kernels::Term>(
-    team: &Team,
-    shape: Product,
-    packed: &mut [T],
-    work: impl Fn(usize, &mut [T]) -> Result<(), Fault> + Sync,
-) -> Result<(), Fault> {
-    let size = COLS * shape.depth;
-    if packed.len() * 4 < PARALLEL_BYTES {
-        return packed.chunks_mut(size).enumerate().try_for_each(|(panel, terms)| work(panel * COLS, terms));
     }
-    team.try_each_chunk(packed, size, |first, terms| work(first / size * COLS, terms))
 }
 
-/// Let `work` update the result rows, in place if each is one run of bytes, else on the side.
-fn with_result(
+/// The same of integers, as signed bytes: those of u8 less 128.
+fn pack_quads(sources: &[Source<'_>], place: &Place, start: usize, columns: usize, panels: &mut [Quad]) {
+    let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
+    let size = sources.len().div_ceil(4) * COLS;
+    for (k, four) in sources.chunks(4).enumerate() {
+        if place.is_dense() {
+            for ahead in sources.iter().skip(k * 4 + AHEAD).take(4) {
+                ahead.prefetch(place, start, columns);
+            }
+        }
+        let four = [0, 1, 2, 3].map(|i| four.get(i).copied());
+        for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
+            let width = COLS.min(start + columns - first);
+            lane::interleave(four, place, first, flip, &mut panel[k * COLS..][..width]);
+        }
+    }
+}
+
+/// `result (+)= stationary · moving` in the accumulators: in place if each of their rows is one run of bytes, else on
+/// the side. The moving operand has been checked; `pack` is that of [`product`] with the partitions to read.
+fn compute<T: Term>(
     chip: &mut OnChip,
-    acc: &Place,
-    mma: &Mma<'_>,
-    work: impl FnOnce(&Team, &mut [&mut [u8]]),
+    (acc, moving): (&Place, &Place),
+    parts: usize,
+    shape: Product,
+    stationary: Stationary<'_, T>,
+    pack: impl Fn(&[Source<'_>], usize, usize, &mut [T]) + Sync,
 ) -> Result<(), TrapKind> {
-    let (lanes, team) = (&mut chip.lanes[acc.part..acc.part + mma.m], &chip.team);
-    if mma.continues {
-        for lane in lanes.iter() {
-            lane.check(acc)?;
+    let isa = Isa::detect();
+    let results = acc.part..acc.part + shape.rows;
+    if shape.accumulate {
+        chip.lanes[results.clone()].iter().try_for_each(|lane| lane.check(acc))?;
+    }
+    let size = COLS * shape.depth;
+    // What is read from the accumulators is read before they change.
+    let early = (moving.space == Space::Acc).then(|| {
+        let sources: Vec<_> =
+            chip.lanes[moving.part..][..parts].iter().map(|lane| lane.source(moving.space)).collect();
+        let mut panels = vec![T::default(); shape.cols.div_ceil(COLS) * size];
+        pack(&sources, 0, shape.cols, &mut panels);
+        panels
+    });
+    let (mut sources, mut rows) = (Vec::with_capacity(parts), Vec::with_capacity(shape.rows));
+    let dense = acc.is_dense();
+    let mut side = if dense { Vec::new() } else { side_rows(chip, acc, shape)? };
+    for (part, lane) in chip.lanes.iter_mut().enumerate() {
+        let (source, result) = lane.split(acc);
+        if (moving.part..moving.part + parts).contains(&part) {
+            sources.push(source);
+        }
+        if dense && results.contains(&part) {
+            rows.push(result);
         }
     }
-    if acc.is_dense() {
-        let mut rows: Vec<&mut [u8]> = lanes.iter_mut().map(|lane| lane.dense_bytes_mut(acc)).collect();
-        work(team, &mut rows);
+    if !dense {
+        rows.extend(side.chunks_mut(shape.cols * 4));
+    }
+    let pack = |start: usize, columns: usize, panels: &mut [T]| match &early {
+        Some(early) => panels.copy_from_slice(&early[start / COLS * size..][..panels.len()]),
+        None => pack(&sources, start, columns, panels),
+    };
+    product(&chip.team, isa, shape, stationary, pack, &mut rows);
+    let lanes = &mut chip.lanes[results];
+    if dense {
         lanes.iter_mut().for_each(|lane| lane.mark(acc));
-        return Ok(());
-    }
-    let elements = acc.elements();
-    let mut numbers = vec![0i32; elements];
-    let bits = acc.as_bits();
-    let mut side = vec![0u8; elements * 4 * mma.m];
-    if mma.continues {
-        for (lane, row) in lanes.iter().zip(side.chunks_mut(elements * 4)) {
-            lane.load(&bits, 0, &mut numbers)?;
-            for (bytes, number) in row.as_chunks_mut::<4>().0.iter_mut().zip(&numbers) {
-                *bytes = number.to_le_bytes();
-            }
+    } else {
+        for (lane, row) in lanes.iter_mut().zip(side.chunks(shape.cols * 4)) {
+            lane.copy_in(acc, 0, row);
         }
-    }
-    work(team, &mut side.chunks_mut(elements * 4).collect::<Vec<_>>());
-    for (lane, row) in lanes.iter_mut().zip(side.chunks(elements * 4)) {
-        for (bytes, number) in row.as_chunks::<4>().0.iter().zip(&mut numbers) {
-            *number = i32::from_le_bytes(*bytes);
-        }
-        lane.store(&bits, 0, &numbers);
     }
     Ok(())
+}
+
+/// What the accumulators hold, row by row; zeros if the product starts its chains.
+fn side_rows(chip: &OnChip, acc: &Place, shape: Product) -> Result<Vec<u8>, Fault> {
+    let row_bytes = shape.cols * 4;
+    let mut side = vec![0; row_bytes * shape.rows];
+    if shape.accumulate && row_bytes > 0 {
+        for (lane, row) in chip.lanes[acc.part..].iter().zip(side.chunks_mut(row_bytes)) {
+            lane.copy_out(acc, 0, row)?;
+        }
+    }
+    Ok(side)
 }
 
 fn transpose_as<N: crate::convert::Number>(

@@ -10,7 +10,7 @@ use kiln_machine::isa::{Dt, Space, View};
 use memmap2::MmapMut;
 
 use crate::convert::{self, Number};
-use crate::kernels::{self, team::Team};
+use crate::kernels::{self, product::Quad, team::Team};
 use crate::shadow::{Shadow, SharedShadow};
 
 /// One partition of the scratchpad and of the accumulators.
@@ -128,12 +128,6 @@ impl Place {
         self.dense
     }
 
-    /// The same elements read as 32-bit patterns; only for types of 32 bits.
-    pub(crate) fn as_bits(&self) -> Self {
-        debug_assert_eq!(self.size, 4);
-        Place { dt: Dt::I32, ..*self }
-    }
-
     /// Bytes of one element.
     pub(crate) fn element_bytes(&self) -> usize {
         self.size
@@ -158,6 +152,19 @@ impl Place {
     }
 
     /// Call `visit(byte, elements, stride)` for the runs of elements `start..start + len`.
+    #[inline]
+    fn each_run_of(&self, start: usize, len: usize, mut visit: impl FnMut(usize, usize, isize)) {
+        let done: Result<(), std::convert::Infallible> = self.runs(start, len, |byte, run, stride| {
+            visit(byte, run, stride);
+            Ok(())
+        });
+        match done {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same with a visitor that may fail.
     #[inline]
     pub(crate) fn runs<E>(
         &self,
@@ -344,20 +351,11 @@ impl Lane {
 
     /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
     pub(crate) fn copy_out(&self, place: &Place, start: usize, out: &mut [u8]) -> Result<(), Fault> {
-        let bytes = self.memories[place.space as usize].bytes();
-        let mut done = 0;
         place.runs(start, out.len() / place.size, |byte, run, stride| {
-            self.check_run(place, byte, run, stride)?;
-            let out = &mut out[done..done + run * place.size];
-            match place.size {
-                size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
-                1 => pick::<1>(bytes, byte, stride, out),
-                2 => pick::<2>(bytes, byte, stride, out),
-                _ => pick::<4>(bytes, byte, stride, out),
-            }
-            done += run * place.size;
-            Ok(())
-        })
+            self.check_run(place, byte, run, stride)
+        })?;
+        self.source(place.space).copy_out(place, start, out);
+        Ok(())
     }
 
     /// Copy dense bytes over elements `start..` of the operand.
@@ -417,11 +415,19 @@ impl Lane {
         Ok(&memory.bytes()[first..first + len])
     }
 
-    /// Bytes `start..start + len` of a dense operand will soon be read.
+    /// One of the memories for reading what has been checked.
     #[inline]
-    pub(crate) fn prefetch(&self, place: &Place, start: usize, len: usize) {
-        let first = place.span.0 + start;
-        kernels::prefetch(&self.memories[place.space as usize].bytes()[first..first + len]);
+    pub(crate) fn source(&self, space: Space) -> Source<'_> {
+        Source { bytes: self.memories[space as usize].bytes() }
+    }
+
+    /// The scratchpad for reading what has been checked, and an operand in the accumulators for writing: all bytes
+    /// from its first to its last. The caller marks them.
+    #[inline]
+    pub(crate) fn split(&mut self, acc: &Place) -> (Source<'_>, &mut [u8]) {
+        debug_assert_eq!(acc.space, Space::Acc);
+        let [spm, accumulators] = &mut self.memories;
+        (Source { bytes: spm.bytes() }, &mut accumulators.bytes_mut()[acc.span.0..acc.span.1])
     }
 
     /// The operand's bytes for writing, if it [is dense](Place::is_dense); the caller marks them.
@@ -445,12 +451,82 @@ impl Lane {
     }
 }
 
+/// A partition's memory for reading operands that [have been checked](Lane::check).
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    bytes: &'a [u8],
+}
+
+impl Source<'_> {
+    /// Load elements `start..start + out.len()` of the operand as numbers.
+    pub(crate) fn load<N: Number>(&self, place: &Place, start: usize, out: &mut [N]) {
+        let mut done = 0;
+        place.each_run_of(start, out.len(), |byte, run, stride| {
+            convert::load_run(self.bytes, byte, stride, place.dt, &mut out[done..done + run]);
+            done += run;
+        });
+    }
+
+    /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
+    pub(crate) fn copy_out(&self, place: &Place, start: usize, out: &mut [u8]) {
+        let (mut done, bytes) = (0, self.bytes);
+        place.each_run_of(start, out.len() / place.size, |byte, run, stride| {
+            let out = &mut out[done..done + run * place.size];
+            match place.size {
+                size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
+                1 => pick::<1>(bytes, byte, stride, out),
+                2 => pick::<2>(bytes, byte, stride, out),
+                _ => pick::<4>(bytes, byte, stride, out),
+            }
+            done += run * place.size;
+        });
+    }
+
+    /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense).
+    #[inline]
+    pub(crate) fn dense_bytes(&self, place: &Place, start: usize, len: usize) -> &[u8] {
+        debug_assert!(place.is_dense());
+        &self.bytes[place.span.0 + start..][..len]
+    }
+
+    /// Bytes `start..start + len` of a dense operand will soon be read.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: &Place, start: usize, len: usize) {
+        kernels::prefetch(self.dense_bytes(place, start, len));
+    }
+}
+
 impl Memory {
     #[inline]
     fn mark_run(&mut self, place: &Place, byte: usize, run: usize, stride: isize) {
         if !place.known {
             place.spans(byte, run, stride).for_each(|(byte, len)| self.written.mark(byte, len));
         }
+    }
+}
+
+/// Bytes of an operand from up to four partitions, exclusive-or `flip`, as one row of quads; partitions that are not
+/// there give 0.
+pub(crate) fn interleave(
+    sources: [Option<Source<'_>>; 4],
+    place: &Place,
+    start: usize,
+    flip: u8,
+    out: &mut [Quad],
+) {
+    if let (true, [Some(a), Some(b), Some(c), Some(d)]) = (place.is_dense(), &sources) {
+        let rows = [a, b, c, d].map(|source| source.dense_bytes(place, start, out.len()));
+        return kernels::interleave(rows, flip, out);
+    }
+    const SOME: usize = 64;
+    for (i, out) in out.chunks_mut(SOME).enumerate() {
+        let mut side = [[flip; SOME]; 4];
+        for (source, side) in sources.iter().zip(&mut side) {
+            if let Some(source) = source {
+                source.copy_out(place, start + i * SOME, &mut side[..out.len()]);
+            }
+        }
+        kernels::interleave(side.each_ref().map(|side| &side[..out.len()]), flip, out);
     }
 }
 

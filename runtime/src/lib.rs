@@ -43,7 +43,7 @@ mod vector;
 /// Other implementations of a matrix product on this host, to measure the simulator's against.
 #[cfg(feature = "peers")]
 pub mod peers {
-    pub use crate::kernels::peer::{gemm_f32, gemm_i8};
+    pub use crate::kernels::peer::{Integers, gemm_f32, matrixmultiply_f32};
 }
 
 pub use error::{SimError, Trap, TrapKind, Waiting};

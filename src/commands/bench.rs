@@ -6,6 +6,7 @@ use crate::{
     error::{Error, exit},
     inputs,
 };
+use half::{bf16, f16};
 use indexmap::IndexMap;
 use kiln_machine::{
     asm::assemble,
@@ -35,7 +36,8 @@ enum What {
     Sim(Sim),
 }
 
-/// Measure the simulator's products against crate matrixmultiply (f32) and an unrolled loop (i8), in GMAC/s.
+/// Measure the simulator's products against the better of the crates matrixmultiply and gemm (in f32, also beside f16
+/// and bf16) and against an unrolled loop of 8-bit dot products (i8), in GMAC/s.
 ///
 /// Square products of 128 to 1024, the median of five, alternating, with the same threads: MATMUL_NUM_THREADS of the
 /// environment, else one for each core, at most 4.
@@ -58,8 +60,11 @@ struct Sim {
     json: bool,
 }
 
-/// Multiply-accumulates of one measurement, at least.
-const MACS: usize = 1 << 30;
+/// Multiply-accumulates of one measurement, at least: so many that loading the operands hardly counts.
+fn macs(dtype: DType) -> usize {
+    if dtype == DType::I8 { 1 << 33 } else { 1 << 31 }
+}
+
 const MEASUREMENTS: usize = 5;
 const SIDES: [usize; 4] = [128, 256, 512, 1024];
 
@@ -68,7 +73,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let target = load_target(&args.target, &args.set)?;
     let threads = threads();
     let mut rows = Vec::new();
-    for dtype in [DType::F32, DType::I8] {
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
         for side in SIDES {
             rows.push(measure(&target, dtype, side, threads)?);
         }
@@ -128,46 +133,64 @@ struct Row {
     dtype: DType,
     side: usize,
     simulator: f64,
+    /// Of the best peer.
     peer: f64,
 }
 
 fn measure(target: &Target, dtype: DType, side: usize, threads: usize) -> Result<Row, Error> {
-    let rounds = (MACS / side.pow(3)).max(1);
+    let rounds = (macs(dtype) / side.pow(3)).max(1);
     let program = assemble(&product_stream(target, dtype, side, rounds), Some(target))?;
     let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
     let mut simulator = Simulator::new(&program, target, options)?;
     let given = operands(dtype, side);
-    let mut peer: Box<dyn FnMut()> = if dtype == DType::F32 {
-        let (a, b, mut c) = (vec![0.5f32; side * side], vec![0.25; side * side], vec![0.0; side * side]);
-        Box::new(move || peers::gemm_f32(side, black_box(&a), black_box(&b), black_box(&mut c)))
-    } else {
-        let (a, b, mut c) = (vec![3i8; side * side], vec![5; side * side], vec![0; side * side]);
-        Box::new(move || peers::gemm_i8(threads, side, black_box(&a), black_box(&b), black_box(&mut c)))
-    };
+    let mut peers = peers_of(dtype, side, threads);
     // Once unmeasured, so that memory and threads are there.
     simulator.run(&given)?;
-    peer();
-    let (mut ours, mut theirs) = ([0.0; MEASUREMENTS], [0.0; MEASUREMENTS]);
-    for (ours, theirs) in ours.iter_mut().zip(&mut theirs) {
+    peers.iter_mut().for_each(|peer| peer());
+    let mut ours = [0.0; MEASUREMENTS];
+    let mut theirs = vec![[0.0; MEASUREMENTS]; peers.len()];
+    for turn in 0..MEASUREMENTS {
         let start = Instant::now();
         simulator.run(&given)?;
-        *ours = start.elapsed().as_secs_f64();
-        let start = Instant::now();
-        (0..rounds).for_each(|_| peer());
-        *theirs = start.elapsed().as_secs_f64();
+        ours[turn] = start.elapsed().as_secs_f64();
+        for (peer, seconds) in peers.iter_mut().zip(&mut theirs) {
+            let start = Instant::now();
+            (0..rounds).for_each(|_| peer());
+            seconds[turn] = start.elapsed().as_secs_f64();
+        }
     }
     let rate = |mut seconds: [f64; MEASUREMENTS]| {
         seconds.sort_by(f64::total_cmp);
         (rounds * side.pow(3)) as f64 / seconds[MEASUREMENTS / 2] / 1e9
     };
-    Ok(Row { dtype, side, simulator: rate(ours), peer: rate(theirs) })
+    Ok(Row { dtype, side, simulator: rate(ours), peer: theirs.into_iter().map(rate).fold(0.0, f64::max) })
+}
+
+/// One product of each other implementation.
+fn peers_of(dtype: DType, side: usize, threads: usize) -> Vec<Box<dyn FnMut()>> {
+    let elements = side * side;
+    if dtype == DType::I8 {
+        let team = peers::Integers::new(threads);
+        let (a, b, mut c) = (vec![3i8; elements], vec![5; elements], vec![0; elements]);
+        return vec![Box::new(move || team.multiply(side, black_box(&a), black_box(&b), black_box(&mut c)))];
+    }
+    let operands = || (vec![0.5f32; elements], vec![0.25f32; elements], vec![0.0f32; elements]);
+    let (a, b, mut c) = operands();
+    let matrixmultiply =
+        move || peers::matrixmultiply_f32(side, black_box(&a), black_box(&b), black_box(&mut c));
+    let (a, b, mut c) = operands();
+    let gemm = move || peers::gemm_f32(threads, side, black_box(&a), black_box(&b), black_box(&mut c));
+    vec![Box::new(matrixmultiply), Box::new(gemm)]
 }
 
 /// A program that loads two square matrices and multiplies them `rounds` times: for each block of the array a
 /// stationary load, and products of at most a bank of columns.
 fn product_stream(target: &Target, dtype: DType, side: usize, rounds: usize) -> String {
     let (parts, bank) = (target.partitions as usize, target.acc_bank_entries() as usize);
-    let (dt, size, acc) = if dtype == DType::F32 { ("f32", 4, "f32") } else { ("i8", 1, "i32") };
+    let (dt, size, acc) = match dtype {
+        DType::I8 => ("i8", 1, "i32"),
+        dtype => (dtype.name(), dtype.size_bytes(), "f32"),
+    };
     let (row, blocks) = (side * size, side.div_ceil(parts));
     let matrix = side * row;
     let mut text =
@@ -206,6 +229,8 @@ fn product_stream(target: &Target, dtype: DType, side: usize, rounds: usize) -> 
 fn operands(dtype: DType, side: usize) -> IndexMap<String, Tensor> {
     let bytes = |i: usize| match dtype {
         DType::F32 => ((i % 17) as f32 * 0.0625 - 0.5).to_le_bytes().to_vec(),
+        DType::F16 => f16::from_f32((i % 17) as f32 * 0.0625 - 0.5).to_le_bytes().to_vec(),
+        DType::BF16 => bf16::from_f32((i % 17) as f32 * 0.0625 - 0.5).to_le_bytes().to_vec(),
         _ => vec![(i % 251) as u8],
     };
     let data: Vec<u8> = (0..side * side).flat_map(bytes).collect();

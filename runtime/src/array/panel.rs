@@ -1,10 +1,13 @@
 //! One load of the stationary grid, in the order in which it came.
 
+use std::borrow::Cow;
+
 use kiln_machine::isa::Dt;
 
 use super::{Cell, Window};
-use crate::kernels::{Pair, Stationary};
-use crate::lane::{Fault, OnChip, Place};
+use crate::kernels;
+use crate::kernels::product::{Offsets, Quad, Stationary};
+use crate::lane::{self, Fault, Lane, OnChip, Place};
 
 /// Terms between the rows of a panel, so that rows do not share their places in the host's caches.
 const GAP: usize = 16;
@@ -14,8 +17,8 @@ const LANES: usize = 16;
 /// The numbers of a panel.
 pub(super) enum Terms {
     Floats(Vec<f32>),
-    /// Of 8 bits each.
-    Integers(Vec<i16>),
+    /// Bytes, unsigned, four rows of the grid in one term, zeros beyond the rows.
+    Integers(Vec<Quad>),
 }
 
 /// A window of the grid as one load left it: a row for each partition that it came from.
@@ -25,14 +28,66 @@ pub(super) struct Panel {
     transposed: bool,
     pitch: usize,
     pub(super) terms: Terms,
-    /// The window in pairs less a zero point, as the last product wanted it.
-    pairs: Option<(Window, u8, Vec<Pair>)>,
+    /// How much the bytes of integers stand above them: 128 if they are signed.
+    above: i32,
+}
+
+/// Integers of a window of the grid, as products read them.
+pub(super) struct Integers<'a> {
+    quads: Cow<'a, [Quad]>,
+    /// As in [`Stationary`].
+    row: usize,
+    step: usize,
+    /// How much the bytes stand above the integers.
+    pub(super) above: i32,
+}
+
+impl Integers<'static> {
+    /// The bytes of a window, of row and column in it.
+    pub(super) fn new(window: &Window, above: i32, byte: impl Fn(usize, usize) -> u8) -> Self {
+        let mut quads = Vec::with_capacity(window.rows.div_ceil(4) * window.cols);
+        for k in (0..window.rows).step_by(4) {
+            let within = |k: usize, m: usize| if k < window.rows { byte(k, m) } else { 0 };
+            quads.extend((0..window.cols).map(|m| Quad(std::array::from_fn(|i| within(k + i, m)))));
+        }
+        Self { quads: quads.into(), row: 1, step: window.cols, above }
+    }
+}
+
+impl Integers<'_> {
+    /// Whether all bytes are 0.
+    pub(super) fn are_zero(&self) -> bool {
+        self.quads.iter().all(|quad| quad.0 == [0; 4])
+    }
+
+    /// What the columns' chains of a product lack, see [`Offsets`].
+    pub(super) fn row_offsets(&self, window: &Window, zero_s: i32, zero_x: i32) -> Vec<i32> {
+        if zero_x == 0 {
+            return Vec::new();
+        }
+        let both = (window.rows as i32).wrapping_mul(zero_s).wrapping_mul(zero_x);
+        let depth = window.rows.div_ceil(4);
+        let mut sums = vec![0; window.cols];
+        if self.row == 1 {
+            (0..depth).for_each(|k| kernels::add_quads(&self.quads[k * self.step..], &mut sums));
+        } else {
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let bytes = self.quads[m * self.row..][..depth].iter().flat_map(|quad| quad.0);
+                *sum = bytes.map(i32::from).sum();
+            }
+        }
+        sums.iter().map(|sum| both.wrapping_sub(zero_x.wrapping_mul(*sum))).collect()
+    }
+
+    pub(super) fn stationary<'a>(&'a self, offsets: Offsets<'a>) -> Stationary<'a, Quad> {
+        Stationary { terms: &self.quads, row: self.row, step: self.step, offsets }
+    }
 }
 
 impl Default for Panel {
     fn default() -> Self {
         let window = Window { row: 0, rows: 0, col: 0, cols: 0 };
-        Self { window, transposed: false, pitch: 0, terms: Terms::Floats(Vec::new()), pairs: None }
+        Self { window, transposed: false, pitch: 0, terms: Terms::Floats(Vec::new()), above: 0 }
     }
 }
 
@@ -47,25 +102,11 @@ impl Panel {
     ) -> Result<(), Fault> {
         let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
         self.pitch = free + GAP;
-        (self.window, self.transposed, self.pairs) = (window, transposed, None);
-        let (pitch, lanes) = (self.pitch, &chip.lanes[place.part..place.part + parts]);
+        (self.window, self.transposed) = (window, transposed);
         if place.dt.is_integer() {
-            let mut terms = match std::mem::replace(&mut self.terms, Terms::Floats(Vec::new())) {
-                Terms::Integers(terms) => terms,
-                Terms::Floats(_) => Vec::new(),
-            };
-            terms.resize(parts * pitch, 0);
-            let loaded = chip.team.try_each_chunk(&mut terms, LANES * pitch, |first, rows| {
-                let mut numbers = [0i32; 256];
-                for (lane, row) in lanes[first / pitch..].iter().zip(rows.chunks_mut(pitch)) {
-                    lane.load(place, 0, &mut numbers[..free])?;
-                    row.iter_mut().zip(&numbers[..free]).for_each(|(term, number)| *term = *number as i16);
-                }
-                Ok(())
-            });
-            self.terms = Terms::Integers(terms);
-            return loaded;
+            return self.load_integers(chip, place, parts, free);
         }
+        let (pitch, lanes) = (self.pitch, &chip.lanes[place.part..place.part + parts]);
         let mut terms = match std::mem::replace(&mut self.terms, Terms::Floats(Vec::new())) {
             Terms::Floats(terms) => terms,
             Terms::Integers(_) => Vec::new(),
@@ -89,6 +130,48 @@ impl Panel {
         loaded
     }
 
+    fn load_integers(
+        &mut self,
+        chip: &OnChip,
+        place: &Place,
+        parts: usize,
+        free: usize,
+    ) -> Result<(), Fault> {
+        let mut quads = match std::mem::replace(&mut self.terms, Terms::Floats(Vec::new())) {
+            Terms::Integers(quads) => quads,
+            Terms::Floats(_) => Vec::new(),
+        };
+        self.above = if place.dt == Dt::I8 { 128 } else { 0 };
+        let (pitch, flip) = (self.pitch, self.above as u8);
+        let lanes = &chip.lanes[place.part..place.part + parts];
+        let checked = |lanes: &[Lane]| lanes.iter().try_for_each(|lane| lane.check(place));
+        let loaded = if self.transposed {
+            quads.resize(parts * pitch, Quad::default());
+            chip.team.try_each_chunk(&mut quads, LANES * pitch, |first, rows| {
+                for (lane, row) in lanes[first / pitch..].iter().zip(rows.chunks_mut(pitch)) {
+                    let mut bytes = [flip; 256];
+                    lane.copy_out(place, 0, &mut bytes[..free])?;
+                    for (quad, bytes) in row[..free.div_ceil(4)].iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        *quad = Quad(bytes.map(|byte| byte ^ flip));
+                    }
+                }
+                Ok(())
+            })
+        } else {
+            quads.resize(parts.div_ceil(4) * pitch, Quad::default());
+            chip.team.try_each_chunk(&mut quads, LANES / 4 * pitch, |first, rows| {
+                for (four, row) in lanes[first / pitch * 4..].chunks(4).zip(rows.chunks_mut(pitch)) {
+                    checked(four)?;
+                    let sources = [0, 1, 2, 3].map(|i| four.get(i).map(|lane| lane.source(place.space)));
+                    lane::interleave(sources, place, 0, flip, &mut row[..free]);
+                }
+                Ok(())
+            })
+        };
+        self.terms = Terms::Integers(quads);
+        loaded
+    }
+
     pub(super) fn kind(&self) -> Cell {
         match self.terms {
             Terms::Floats(_) => Cell::Float,
@@ -96,7 +179,7 @@ impl Panel {
         }
     }
 
-    /// Where the term of row `k` and column `m` of the panel is.
+    /// Where the term of row `k` and column `m` of the panel is; integers have a row for four.
     pub(super) fn at(&self, k: usize, m: usize) -> usize {
         if self.transposed { m * self.pitch + k } else { k * self.pitch + m }
     }
@@ -109,37 +192,34 @@ impl Panel {
             Terms::Integers(_) => &[],
         };
         let (row, step) = if self.transposed { (self.pitch, 1) } else { (1, self.pitch) };
-        Stationary { terms, row, step }
+        Stationary { terms, row, step, offsets: Offsets::NONE }
     }
 
-    /// A window of the grid that lies in the panel, less a zero point; zeros if it holds floats.
-    pub(super) fn pairs(&mut self, window: &Window, zero: u8) -> Stationary<'_, Pair> {
-        let kept = self.pairs.take().filter(|(of, less, _)| of == window && *less == zero);
-        let (row, col) = (window.row - self.window.row, window.col - self.window.col);
-        let terms = kept.map_or_else(
-            || {
-                pairs(window, zero, |k, m| match &self.terms {
-                    Terms::Integers(terms) => terms[self.at(row + k, col + m)],
-                    Terms::Floats(_) => 0,
-                })
-            },
-            |(_, _, terms)| terms,
-        );
-        let (_, _, terms) = self.pairs.insert((*window, zero, terms));
-        Stationary { terms, row: 1, step: window.cols }
-    }
-}
-
-/// The cells of a window less a zero point in pairs of rows, `[pair of rows][column]`.
-pub(super) fn pairs(window: &Window, zero: u8, cell: impl Fn(usize, usize) -> i16) -> Vec<Pair> {
-    let zero = i16::from(zero);
-    let mut terms = Vec::with_capacity(window.rows.div_ceil(2) * window.cols);
-    for k in (0..window.rows).step_by(2) {
-        for m in 0..window.cols {
-            // A last row alone is paired with a zero.
-            let second = if k + 1 < window.rows { cell(k + 1, m) - zero } else { 0 };
-            terms.push(Pair([cell(k, m) - zero, second]));
+    /// An integer of row `k` and column `m` of the panel; 0 if it holds floats.
+    pub(super) fn integer(&self, k: usize, m: usize) -> i16 {
+        match &self.terms {
+            Terms::Integers(quads) => i16::from(quads[self.at(k / 4, m)].0[k % 4]) - self.above as i16,
+            Terms::Floats(_) => 0,
         }
     }
-    terms
+
+    /// A window of the grid that lies in the panel; zeros if it holds floats.
+    pub(super) fn integers(&self, window: &Window) -> Integers<'_> {
+        let (row, col) = (window.row - self.window.row, window.col - self.window.col);
+        match &self.terms {
+            // Terms lie as in the window, and hold nothing behind its last row.
+            Terms::Integers(quads)
+                if row.is_multiple_of(4)
+                    && (window.rows.is_multiple_of(4) || row + window.rows == self.window.rows) =>
+            {
+                let (row_step, step) = if self.transposed { (self.pitch, 1) } else { (1, self.pitch) };
+                let quads = Cow::Borrowed(&quads[self.at(row / 4, col)..]);
+                Integers { quads, row: row_step, step, above: self.above }
+            }
+            _ => {
+                let above = self.above;
+                Integers::new(window, above, |k, m| (i32::from(self.integer(row + k, col + m)) + above) as u8)
+            }
+        }
+    }
 }

@@ -65,6 +65,11 @@ impl Team {
         Self { shared, members }
     }
 
+    /// Threads, the caller's included.
+    pub(crate) fn threads(&self) -> usize {
+        self.members.len() + 1
+    }
+
     /// Run `work(item)` for each of `items` items, on any threads in any order; done when it returns.
     pub(crate) fn each(&self, items: usize, work: impl Fn(usize) + Sync) {
         if self.members.is_empty() || !(2..=MAX_ITEMS).contains(&items) {
