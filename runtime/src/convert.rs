@@ -51,6 +51,12 @@ fn load_with<N: Number, const SIZE: usize>(
         };
         if stride == 0 {
             out.fill(convert(element(0)));
+        } else if stride > SIZE as isize {
+            for (out, bytes) in out.iter_mut().zip(bytes[byte..].chunks(stride as usize)) {
+                let mut element = [0; SIZE];
+                element.copy_from_slice(&bytes[..SIZE]);
+                *out = convert(element);
+            }
         } else {
             for (i, out) in out.iter_mut().enumerate() {
                 *out = convert(element(i));

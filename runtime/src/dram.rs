@@ -127,8 +127,12 @@ impl Dram {
         Ok(())
     }
 
-    /// Bytes of an extent will soon be read.
+    /// Bytes will soon be read.
     pub(crate) fn prefetch(&self, cursor: &mut Cursor, address: u64, len: usize) {
+        if let Some(Some(page)) = self.pages.get(address as usize / PAGE) {
+            let offset = address as usize % PAGE;
+            return kernels::prefetch(&page.bytes[offset..PAGE.min(offset + len)]);
+        }
         if let Some((extent, row, column)) = self.find(cursor, address)
             && let Extent { source: Source::Bytes { bytes, offset, pitch }, row_bytes, .. } =
                 &self.extents[extent]

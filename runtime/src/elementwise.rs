@@ -3,6 +3,8 @@
 //! An operation loads each operand's chunk as numbers, works on slices, and stores the chunk. Since a result
 //! depends on its own partition's elements only, neither the chunk size nor the number of threads shows.
 
+use std::cell::RefCell;
+
 use crate::convert::Number;
 use crate::lane::{Fault, Lane, OnChip, Place};
 
@@ -14,6 +16,8 @@ const PARALLEL_ELEMENTS: usize = 1 << 12;
 
 /// Partitions that one item of a spread operation works on.
 const LANES: usize = 16;
+/// Partitions whose operands are asked for ahead of working on them.
+const AHEAD: usize = 2;
 
 /// Chunks of operands, for one thread.
 pub(crate) struct Scratch<N> {
@@ -23,9 +27,32 @@ pub(crate) struct Scratch<N> {
     pub(crate) wide: [i64; CHUNK],
 }
 
-impl<N: Number> Default for Scratch<N> {
-    fn default() -> Self {
-        Self { x: [N::default(); CHUNK], y: [N::default(); CHUNK], mask: [0.0; CHUNK], wide: [0; CHUNK] }
+impl<N: Number> Scratch<N> {
+    const fn new(zero: N) -> Self {
+        Self { x: [zero; CHUNK], y: [zero; CHUNK], mask: [0.0; CHUNK], wide: [0; CHUNK] }
+    }
+}
+
+/// A number type that each thread has chunks of.
+pub(crate) trait Scratched: Number {
+    /// Call `work` with this thread's chunks; what is in them may be anything.
+    fn with_scratch<R>(work: impl FnOnce(&mut Scratch<Self>) -> R) -> R;
+}
+
+thread_local! {
+    static FLOATS: RefCell<Scratch<f32>> = const { RefCell::new(Scratch::new(0.0)) };
+    static INTEGERS: RefCell<Scratch<i32>> = const { RefCell::new(Scratch::new(0)) };
+}
+
+impl Scratched for f32 {
+    fn with_scratch<R>(work: impl FnOnce(&mut Scratch<Self>) -> R) -> R {
+        FLOATS.with_borrow_mut(work)
+    }
+}
+
+impl Scratched for i32 {
+    fn with_scratch<R>(work: impl FnOnce(&mut Scratch<Self>) -> R) -> R {
+        INTEGERS.with_borrow_mut(work)
     }
 }
 
@@ -52,7 +79,7 @@ impl Reach<'_> {
 /// Run `work` for each of `parts` partitions; `places` are the operands that it touches.
 ///
 /// The error of the lowest partition is the one given.
-pub(crate) fn each_part<N: Number, E: Send>(
+pub(crate) fn each_part<N: Scratched, E: Send>(
     chip: &mut OnChip,
     parts: usize,
     places: &[&Place],
@@ -62,15 +89,21 @@ pub(crate) fn each_part<N: Number, E: Send>(
     let elements = places.iter().map(|place| place.elements()).max().unwrap_or(0);
     if places.iter().all(|place| place.part == part) && elements * parts >= PARALLEL_ELEMENTS {
         let lanes = &mut chip.lanes[part..part + parts];
+        let ask = |lane: &Lane| places.iter().for_each(|place| lane.ask_for(place));
         return chip.team.try_each_chunk(lanes, LANES, |first, lanes| {
-            let mut scratch = Scratch::default();
-            (first..first + lanes.len())
-                .try_for_each(|index| work(&mut Reach { lanes, first: part + first, index }, &mut scratch))
+            N::with_scratch(|scratch| {
+                lanes.iter().take(AHEAD).for_each(ask);
+                (0..lanes.len()).try_for_each(|i| {
+                    lanes.get(i + AHEAD).into_iter().for_each(ask);
+                    work(&mut Reach { lanes, first: part + first, index: first + i }, scratch)
+                })
+            })
         });
     }
-    let mut scratch = Scratch::default();
-    (0..parts)
-        .try_for_each(|index| work(&mut Reach { lanes: &mut chip.lanes, first: 0, index }, &mut scratch))
+    let lanes = &mut chip.lanes;
+    N::with_scratch(|scratch| {
+        (0..parts).try_for_each(|index| work(&mut Reach { lanes, first: 0, index }, scratch))
+    })
 }
 
 /// Run `work(start, length)` for the chunks of `elements` elements.

@@ -415,6 +415,14 @@ impl Lane {
         Ok(&memory.bytes()[first..first + len])
     }
 
+    /// The operand will soon be read or written: ask the host for what is near its start.
+    #[inline]
+    pub(crate) fn ask_for(&self, place: &Place) {
+        const SOME: usize = 2048;
+        let (first, end) = place.span;
+        kernels::prefetch(&self.memories[place.space as usize].bytes()[first..end.min(first + SOME)]);
+    }
+
     /// One of the memories for reading what has been checked.
     #[inline]
     pub(crate) fn source(&self, space: Space) -> Source<'_> {
@@ -540,7 +548,14 @@ fn pick<const SIZE: usize>(bytes: &[u8], byte: usize, stride: isize, out: &mut [
 
 /// The reverse of [`pick`].
 fn spread<const SIZE: usize>(bytes: &mut [u8], byte: usize, stride: isize, values: &[u8]) {
-    for (i, element) in values.as_chunks::<SIZE>().0.iter().enumerate() {
+    let elements = values.as_chunks::<SIZE>().0;
+    if stride > SIZE as isize {
+        for (slot, element) in bytes[byte..].chunks_mut(stride as usize).zip(elements) {
+            slot[..SIZE].copy_from_slice(element);
+        }
+        return;
+    }
+    for (i, element) in elements.iter().enumerate() {
         let at = (byte as isize + i as isize * stride) as usize;
         bytes[at..at + SIZE].copy_from_slice(element);
     }

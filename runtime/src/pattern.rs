@@ -36,8 +36,11 @@ pub(crate) struct Walk {
 /// Elements of a run that lie at most so far apart are read with what is between them.
 const NEAR: i64 = 16;
 
-/// Bytes of a run that are asked for ahead; behind them the host foresees what comes.
-const PREFETCH_BYTES: usize = 512;
+/// Bytes of a row that are asked for ahead; behind them the host foresees what comes.
+const PREFETCH_BYTES: usize = 1024;
+
+/// Elements along a row that are read together where rows lie side by side.
+const TURNED: usize = 16;
 
 impl DramPlace {
     /// Resolve a pattern with its register's value added.
@@ -179,12 +182,62 @@ impl DramPlace {
         })
     }
 
-    /// The first run of this place will soon be read, if its elements are neighbours.
-    pub(crate) fn prefetch(&self, walk: &Walk, dram: &Dram, cursor: &mut Cursor) {
-        if walk.run.dram == 1 && !walk.empty {
-            let bytes = walk.run.n * self.dt.bytes().unwrap_or(1) as usize;
-            dram.prefetch(cursor, self.base, bytes.min(PREFETCH_BYTES));
+    /// As [`Self::read`] where elements along the outermost dim are neighbours: some of each row at a time, so that
+    /// neither side is touched in long strides only.
+    pub(crate) fn read_turned(
+        &self,
+        dram: &Dram,
+        cursor: &mut Cursor,
+        out: &mut [u8],
+    ) -> Result<(), Unwritten> {
+        match self.dt.bytes() {
+            Some(1) => self.read_turned_as::<1>(dram, cursor, out),
+            Some(2) => self.read_turned_as::<2>(dram, cursor, out),
+            Some(4) => self.read_turned_as::<4>(dram, cursor, out),
+            _ => self.read(dram, cursor, out),
         }
+    }
+
+    fn read_turned_as<const SIZE: usize>(
+        &self,
+        dram: &Dram,
+        cursor: &mut Cursor,
+        out: &mut [u8],
+    ) -> Result<(), Unwritten> {
+        let [(rows, along), (n0, s0), (n1, s1), (n2, s2)] = self.dims;
+        debug_assert_eq!(along, 1);
+        let elements = n0 * n1 * n2;
+        let mut block = vec![0; TURNED * rows * SIZE];
+        for start in (0..elements).step_by(TURNED) {
+            let some = TURNED.min(elements - start);
+            for (i, line) in block.chunks_mut(rows * SIZE).enumerate().take(some) {
+                let (i0, i1, i2) = ((start + i) / (n1 * n2), (start + i) / n2 % n1, (start + i) % n2);
+                let offset = i0 as i64 * s0 + i1 as i64 * s1 + i2 as i64 * s2;
+                dram.read(cursor, (self.base as i64 + offset * SIZE as i64) as u64, line)?;
+            }
+            for (row, out) in out.chunks_mut(elements * SIZE).enumerate() {
+                let out = &mut out[start * SIZE..][..some * SIZE];
+                for (slot, line) in out.as_chunks_mut::<SIZE>().0.iter_mut().zip(block.chunks(rows * SIZE)) {
+                    slot.copy_from_slice(&line[row * SIZE..][..SIZE]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The first runs of this place will soon be read, if their elements are neighbours.
+    pub(crate) fn prefetch(&self, walk: &Walk, dram: &Dram, cursor: &mut Cursor) {
+        if walk.run.dram != 1 {
+            return;
+        }
+        let mut left = PREFETCH_BYTES;
+        let asked = self.visit(walk, |address, _, run| {
+            let bytes = (run.n * self.dt.bytes().unwrap_or(1) as usize).min(left);
+            dram.prefetch(cursor, address, bytes);
+            left -= bytes;
+            if left == 0 { Err(()) } else { Ok(()) }
+        });
+        debug_assert!(asked.is_ok() || left == 0);
     }
 
     /// Write dense row-major bytes to all elements.

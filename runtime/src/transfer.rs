@@ -15,8 +15,18 @@ use crate::pattern::DramPlace;
 /// Bytes from which a transfer is worth spreading over threads.
 const PARALLEL_BYTES: usize = 1 << 14;
 
-/// Partitions that one item of a spread transfer moves.
-const LANES: usize = 16;
+/// Partitions that one item of a spread transfer moves: many of them together read what lies side by side in DRAM,
+/// of few, each is long.
+fn lanes_of_item(over_partitions: bool, parts: usize) -> usize {
+    match (over_partitions, parts) {
+        (true, _) => 32,
+        (false, ..=16) => 2,
+        (false, _) => 16,
+    }
+}
+
+/// Partitions that are asked for ahead of moving them.
+const AHEAD: usize = 4;
 
 /// The on-chip side of a transfer: a view and its register's value.
 #[derive(Clone, Copy)]
@@ -72,18 +82,25 @@ pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<
         let mut cursor = Cursor::default();
         if over_partitions {
             let mut bytes = vec![0; row_bytes * lanes.len()];
-            from.rows(first, lanes.len()).read(dram, &mut cursor, &mut bytes)?;
+            from.rows(first, lanes.len()).read_turned(dram, &mut cursor, &mut bytes)?;
             for (lane, row) in lanes.iter_mut().zip(bytes.chunks(row_bytes)) {
                 put(lane, &to, row, dt);
             }
             return Ok(());
         }
-        for part in first..first + lanes.len() {
-            from.row(part as i64).prefetch(&walk, dram, &mut cursor);
+        let ask = |part: usize, lane: &Lane, cursor: &mut Cursor| {
+            from.row((first + part) as i64).prefetch(&walk, dram, cursor);
+            lane.ask_for(&to);
+        };
+        for (part, lane) in lanes.iter().enumerate().take(AHEAD) {
+            ask(part, lane, &mut cursor);
         }
         let mut bytes = vec![0; if direct { 0 } else { row_bytes }];
-        for (part, lane) in lanes.iter_mut().enumerate() {
-            let row = from.row((first + part) as i64);
+        for part in 0..lanes.len() {
+            if let Some(lane) = lanes.get(part + AHEAD) {
+                ask(part + AHEAD, lane, &mut cursor);
+            }
+            let (row, lane) = (from.row((first + part) as i64), &mut lanes[part]);
             if direct {
                 row.read_by(&walk, dram, &mut cursor, lane.dense_bytes_mut(&to))?;
                 lane.mark(&to);
@@ -94,14 +111,12 @@ pub(crate) fn load(chip: &mut OnChip, dram: &Dram, dst: Side<'_>, from: Pattern<
         }
         Ok(())
     };
+    let item = lanes_of_item(over_partitions, lanes.len());
     if row_bytes * lanes.len() >= PARALLEL_BYTES {
-        team.try_each_chunk(lanes, LANES, some).map_err(unwritten)
+        team.try_each_chunk(lanes, item, some).map_err(unwritten)
     } else {
-        lanes
-            .chunks_mut(LANES)
-            .enumerate()
-            .try_for_each(|(item, lanes)| some(item * LANES, lanes))
-            .map_err(unwritten)
+        let mut items = lanes.chunks_mut(item).enumerate();
+        items.try_for_each(|(number, lanes)| some(number * item, lanes)).map_err(unwritten)
     }
 }
 
@@ -162,6 +177,9 @@ pub(crate) fn store(chip: &OnChip, dram: &mut Dram, to: Pattern<'_>, src: Side<'
     let mut bytes = vec![0; row_bytes];
     let walk = to.row(0).walk();
     for (part, lane) in lanes.iter().enumerate() {
+        if let Some(lane) = lanes.get(part + AHEAD) {
+            lane.ask_for(&from);
+        }
         let row = to.row(part as i64);
         if from.is_dense() && from.dt == to.dt {
             row.write_by(&walk, dram, lane.checked_bytes(&from, 0, row_bytes)?)?;

@@ -3,8 +3,7 @@
 use kiln_machine::isa::{CvtMode, Dt, Imm32, Shape, VecOp, View};
 use kiln_machine::numerics;
 
-use crate::convert::Number;
-use crate::elementwise::{CHUNK, Scratch, each_chunk, each_part};
+use crate::elementwise::{CHUNK, Scratch, Scratched, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::kernels;
 use crate::lane::{Fault, OnChip, Place};
@@ -120,7 +119,7 @@ pub(crate) fn merge(
     }
 }
 
-fn merge_as<N: Number>(
+fn merge_as<N: Scratched>(
     chip: &mut OnChip,
     shape: Shape,
     to: &Place,
@@ -160,7 +159,7 @@ pub(crate) fn select(
     }
 }
 
-fn select_as<N: Number>(
+fn select_as<N: Scratched>(
     chip: &mut OnChip,
     shape: Shape,
     to: &Place,
@@ -247,7 +246,7 @@ pub(crate) fn store_scalar(chip: &mut OnChip, dst: Arg<'_>, value: i64) -> Resul
 }
 
 /// Elementwise over one operand.
-fn map1<N: Number>(
+fn map1<N: Scratched>(
     chip: &mut OnChip,
     shape: Shape,
     to: &Place,
@@ -267,7 +266,7 @@ fn map1<N: Number>(
 }
 
 /// Elementwise over two operands.
-fn map2<N: Number>(
+fn map2<N: Scratched>(
     chip: &mut OnChip,
     shape: Shape,
     to: &Place,
@@ -288,7 +287,7 @@ fn map2<N: Number>(
 }
 
 /// `a op scalar`, or `scalar op a` if reversed, by the operation on slices.
-fn with_constant<N: Number>(
+fn with_constant<N: Scratched>(
     a: &mut [N],
     scalar: &[N; CHUNK],
     reversed: bool,

@@ -13,6 +13,8 @@ use crate::lane::{self, Fault, Lane, OnChip, Place};
 const GAP: usize = 16;
 /// Partitions that one item of a spread load reads.
 const LANES: usize = 16;
+/// Partitions that are asked for ahead of reading them.
+const AHEAD: usize = 4;
 
 /// The numbers of a panel.
 pub(super) enum Terms {
@@ -114,7 +116,11 @@ impl Panel {
         terms.resize(parts * pitch, 0.0);
         let plain = place.is_dense() && place.dt == Dt::F32;
         let loaded = chip.team.try_each_chunk(&mut terms, LANES * pitch, |first, rows| {
-            for (lane, row) in lanes[first / pitch..].iter().zip(rows.chunks_mut(pitch)) {
+            let lanes = &lanes[first / pitch..];
+            for (i, (lane, row)) in lanes.iter().zip(rows.chunks_mut(pitch)).enumerate() {
+                if let Some(ahead) = lanes.get(i + AHEAD) {
+                    ahead.ask_for(place);
+                }
                 if plain {
                     let bytes = lane.checked_bytes(place, 0, free * 4)?;
                     for (term, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {

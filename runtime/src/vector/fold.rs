@@ -4,8 +4,7 @@ use kiln_machine::isa::{Dims, RedOp, Shape};
 use kiln_machine::numerics;
 
 use super::Arg;
-use crate::convert::Number;
-use crate::elementwise::{Kept, Scratch, each_chunk, each_part};
+use crate::elementwise::{Kept, Scratch, Scratched, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::lane::{Fault, OnChip, Place};
 
@@ -40,7 +39,7 @@ pub(crate) fn reduce(
 }
 
 /// What folds and sorts need of a number.
-pub(crate) trait Fold: Number {
+pub(crate) trait Fold: Scratched {
     /// What a chain of `op` starts from.
     fn start(op: RedOp) -> Self;
     /// Continue a chain by the elements of a row.

@@ -4,8 +4,7 @@ use kiln_machine::isa::Shape;
 
 use super::Arg;
 use super::fold::Fold;
-use crate::convert::Number;
-use crate::elementwise::{Scratch, each_part};
+use crate::elementwise::{Scratch, Scratched, each_part};
 use crate::error::TrapKind;
 use crate::lane::{Fault, OnChip, Place};
 
@@ -28,7 +27,7 @@ pub(crate) fn shuffle(
     }
 }
 
-fn shuffle_as<N: Number>(
+fn shuffle_as<N: Scratched>(
     chip: &mut OnChip,
     shape: Shape,
     [to, from, idx]: [&Place; 3],
