@@ -2,6 +2,7 @@
 //!
 //! Each pair of a stored type and a number type is one loop over a run, so that runs without gaps vectorise.
 
+use crate::kernels;
 use kiln_machine::isa::Dt;
 use kiln_machine::numerics::convert::{
     bf16_to_f32, f8e4m3_to_f32, f8e5m2_to_f32, f16_to_f32, f32_to_bf16, f32_to_f8e4m3, f32_to_f8e5m2,
@@ -89,37 +90,49 @@ fn store_with<N: Number, const SIZE: usize>(
 
 impl Number for f32 {
     fn load(bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [Self]) {
-        match dt {
-            Dt::F32 => load_with(bytes, byte, stride, out, f32::from_le_bytes),
-            Dt::Bf16 => load_with(bytes, byte, stride, out, |e| bf16_to_f32(u16::from_le_bytes(e))),
-            Dt::F16 => load_with(bytes, byte, stride, out, |e| f16_to_f32(u16::from_le_bytes(e))),
-            Dt::F8e4m3 => load_with(bytes, byte, stride, out, |[e]| f8e4m3_to_f32(e)),
-            Dt::F8e5m2 => load_with(bytes, byte, stride, out, |[e]| f8e5m2_to_f32(e)),
-            Dt::I8 => load_with(bytes, byte, stride, out, |e| i8::from_le_bytes(e).into()),
-            Dt::U8 => load_with(bytes, byte, stride, out, |[e]| e.into()),
-            Dt::I16 => load_with(bytes, byte, stride, out, |e| i16::from_le_bytes(e).into()),
-            Dt::U16 => load_with(bytes, byte, stride, out, |e| u16::from_le_bytes(e).into()),
-            Dt::I32 => load_with(bytes, byte, stride, out, |e| i32::from_le_bytes(e) as f32),
-            Dt::U32 => load_with(bytes, byte, stride, out, |e| u32::from_le_bytes(e) as f32),
-            Dt::I4 | Dt::U4 => unreachable!("4-bit types are only in DRAM"),
-        }
+        kernels::load_floats(bytes, byte, stride, dt, out);
     }
 
     fn store(bytes: &mut [u8], byte: usize, stride: isize, dt: Dt, values: &[Self]) {
-        match dt {
-            Dt::F32 => store_with(bytes, byte, stride, values, f32::to_le_bytes),
-            Dt::Bf16 => store_with(bytes, byte, stride, values, |v| f32_to_bf16(v).to_le_bytes()),
-            Dt::F16 => store_with(bytes, byte, stride, values, |v| f32_to_f16(v).to_le_bytes()),
-            Dt::F8e4m3 => store_with(bytes, byte, stride, values, |v| [f32_to_f8e4m3(v)]),
-            Dt::F8e5m2 => store_with(bytes, byte, stride, values, |v| [f32_to_f8e5m2(v)]),
-            Dt::I8 => store_with(bytes, byte, stride, values, |v| (v as i8).to_le_bytes()),
-            Dt::U8 => store_with(bytes, byte, stride, values, |v| [v as u8]),
-            Dt::I16 => store_with(bytes, byte, stride, values, |v| (v as i16).to_le_bytes()),
-            Dt::U16 => store_with(bytes, byte, stride, values, |v| (v as u16).to_le_bytes()),
-            Dt::I32 => store_with(bytes, byte, stride, values, |v| (v as i32).to_le_bytes()),
-            Dt::U32 => store_with(bytes, byte, stride, values, |v| (v as u32).to_le_bytes()),
-            Dt::I4 | Dt::U4 => unreachable!("4-bit types are only in DRAM"),
-        }
+        kernels::store_floats(bytes, byte, stride, dt, values);
+    }
+}
+
+/// See [`Number::load`]; compiled for several hosts in [`kernels`].
+#[inline(always)]
+pub(crate) fn load_floats(bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [f32]) {
+    match dt {
+        Dt::F32 => load_with(bytes, byte, stride, out, f32::from_le_bytes),
+        Dt::Bf16 => load_with(bytes, byte, stride, out, |e| bf16_to_f32(u16::from_le_bytes(e))),
+        Dt::F16 => load_with(bytes, byte, stride, out, |e| f16_to_f32(u16::from_le_bytes(e))),
+        Dt::F8e4m3 => load_with(bytes, byte, stride, out, |[e]| f8e4m3_to_f32(e)),
+        Dt::F8e5m2 => load_with(bytes, byte, stride, out, |[e]| f8e5m2_to_f32(e)),
+        Dt::I8 => load_with(bytes, byte, stride, out, |e| i8::from_le_bytes(e).into()),
+        Dt::U8 => load_with(bytes, byte, stride, out, |[e]| e.into()),
+        Dt::I16 => load_with(bytes, byte, stride, out, |e| i16::from_le_bytes(e).into()),
+        Dt::U16 => load_with(bytes, byte, stride, out, |e| u16::from_le_bytes(e).into()),
+        Dt::I32 => load_with(bytes, byte, stride, out, |e| i32::from_le_bytes(e) as f32),
+        Dt::U32 => load_with(bytes, byte, stride, out, |e| u32::from_le_bytes(e) as f32),
+        Dt::I4 | Dt::U4 => unreachable!("4-bit types are only in DRAM"),
+    }
+}
+
+/// See [`Number::store`]; compiled for several hosts in [`kernels`].
+#[inline(always)]
+pub(crate) fn store_floats(bytes: &mut [u8], byte: usize, stride: isize, dt: Dt, values: &[f32]) {
+    match dt {
+        Dt::F32 => store_with(bytes, byte, stride, values, f32::to_le_bytes),
+        Dt::Bf16 => store_with(bytes, byte, stride, values, |v| f32_to_bf16(v).to_le_bytes()),
+        Dt::F16 => store_with(bytes, byte, stride, values, |v| f32_to_f16(v).to_le_bytes()),
+        Dt::F8e4m3 => store_with(bytes, byte, stride, values, |v| [f32_to_f8e4m3(v)]),
+        Dt::F8e5m2 => store_with(bytes, byte, stride, values, |v| [f32_to_f8e5m2(v)]),
+        Dt::I8 => store_with(bytes, byte, stride, values, |v| (v as i8).to_le_bytes()),
+        Dt::U8 => store_with(bytes, byte, stride, values, |v| [v as u8]),
+        Dt::I16 => store_with(bytes, byte, stride, values, |v| (v as i16).to_le_bytes()),
+        Dt::U16 => store_with(bytes, byte, stride, values, |v| (v as u16).to_le_bytes()),
+        Dt::I32 => store_with(bytes, byte, stride, values, |v| (v as i32).to_le_bytes()),
+        Dt::U32 => store_with(bytes, byte, stride, values, |v| (v as u32).to_le_bytes()),
+        Dt::I4 | Dt::U4 => unreachable!("4-bit types are only in DRAM"),
     }
 }
 

@@ -43,9 +43,11 @@ mod x86;
 
 use std::sync::OnceLock;
 
-use kiln_machine::isa::{ActFunc, VecOp};
+use kiln_machine::isa::{ActFunc, Dt, VecOp};
 use kiln_machine::numerics;
 use product::Quad;
+
+use crate::convert::{load_floats as load_floats_body, store_floats as store_floats_body};
 
 /// Which implementation runs; all give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +153,20 @@ fn add_quads_body(quads: &[Quad], sums: &mut [i32]) {
         let bytes = u32::from_le_bytes(quad.0);
         *sum += ((bytes & 255) + (bytes >> 8 & 255) + (bytes >> 16 & 255) + (bytes >> 24)) as i32;
     }
+}
+
+for_widest! {
+    /// See [`Number::load`](crate::convert::Number::load).
+    load_floats / load_floats_avx2 / load_floats_avx512 = load_floats_body(
+        bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [f32]
+    )
+}
+
+for_widest! {
+    /// See [`Number::store`](crate::convert::Number::store).
+    store_floats / store_floats_avx2 / store_floats_avx512 = store_floats_body(
+        bytes: &mut [u8], byte: usize, stride: isize, dt: Dt, values: &[f32]
+    )
 }
 
 for_widest! {

@@ -48,7 +48,9 @@ pub fn ulps(found: f32, truth: f64) -> f64 {
     let truth = truth.clamp(-limit, limit);
     let found = f64::from(found).clamp(-limit, limit);
     let exponent = ((truth.abs().to_bits() >> 52) as i32 - 1023).clamp(-126, 127);
-    (found - truth).abs() / 2f64.powi(exponent - 23)
+    // A power of two, so that nothing is rounded.
+    let units = f64::from_bits(((1023 + 23 - exponent) as u64) << 52);
+    (found - truth).abs() * units
 }
 
 /// The worst of a function over the bit patterns of a range, each `step`-th of them.
