@@ -221,7 +221,6 @@ impl Stats {
         all.acc_peak_bytes = all.acc_peak_bytes.max(one.acc_peak_bytes);
         all.packings.extend(one.packings);
         all.group_words.extend(one.group_words);
-        all.buffers.extend(one.buffers);
         all.dram_bytes = all.dram_bytes.max(one.dram_bytes);
         all.temp_bytes += one.temp_bytes;
     }
@@ -491,7 +490,6 @@ impl Compiled {
             timing_only,
             threads: self.threads,
             sanitize: self.sanitize,
-            buffers: if self.sanitize { self.stats.emitted.buffers.clone() } else { Vec::new() },
             host: Some(Box::new(Evaluator)),
             ..SimOptions::default()
         };

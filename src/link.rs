@@ -14,8 +14,7 @@ use kiln_ir::{
 };
 use kiln_machine::{
     program::{
-        Binding, BindingRole, DeviceSegment, FileRef, HostSegment, ImageExtent, ImageSource, OriginRange,
-        Program, Segment,
+        Binding, BindingRole, FileRef, HostSegment, ImageExtent, ImageSource, OriginRange, Program, Segment,
     },
     target::Target,
     tensor::DType,
@@ -198,12 +197,15 @@ impl Linker {
             self.program.image.push(ImageExtent { source, ..extent });
         }
         for segment in emitted.segments {
-            let Segment::Device(DeviceSegment { mut streams, others }) = segment else { continue };
-            for range in streams.values_mut().flat_map(|s| &mut s.origins) {
+            let Segment::Device(mut device) = segment else { continue };
+            for range in device.streams.values_mut().flat_map(|s| &mut s.origins) {
                 let OriginRange { shares, .. } = range;
                 shares.iter_mut().for_each(|share| share.origin = origin_numbers[share.origin as usize]);
             }
-            self.program.segments.push(Segment::Device(DeviceSegment { streams, others }));
+            for origin in device.buffers.iter_mut().filter_map(|buffer| buffer.origin.as_mut()) {
+                *origin = origin_numbers[*origin as usize];
+            }
+            self.program.segments.push(Segment::Device(device));
         }
         self.program.dram_bytes = self.program.dram_bytes.max(emitted.dram_bytes);
         self.layout.base = self.program.dram_bytes.next_multiple_of(ALIGN_BYTES);

@@ -48,6 +48,7 @@ pub fn summary(findings: &Findings) -> String {
 pub fn json(findings: &Findings) -> Value {
     let site = |site: &Site| {
         json!({
+            "core": site.core,
             "engine": site.engine.to_string(),
             "word": site.pc,
             "instruction": site.instruction,
@@ -62,6 +63,7 @@ pub fn json(findings: &Findings) -> Value {
             "at": site(&finding.site),
             "others": finding.others.iter().map(site).collect::<Vec<_>>(),
             "bytes": finding.bytes.map(|bytes| json!({
+                "core": bytes.core,
                 "memory": bytes.memory.name(),
                 "partitions": [bytes.parts.0, bytes.parts.1],
                 "bytes": [bytes.bytes.0, bytes.bytes.1],

@@ -7,17 +7,17 @@ use kiln_ir::eval::Files;
 use kiln_ir::nn::Func;
 use kiln_ir::{IN_MEMORY, Module, Tensor, tile};
 use kiln_machine::program::{
-    Binding, BindingRole, BufferPlace, Buffers, DeviceSegment, FileRef, ImageExtent, ImageSource,
-    OriginRange, OriginShare, Program, Segment, Stream,
+    Binding, BindingRole, DeviceSegment, FileRef, ImageExtent, ImageSource, OriginRange, OriginShare,
+    Program, Segment, Stream,
 };
 use kiln_machine::target::Target;
 use rayon::prelude::*;
 
 use crate::allocate::{Capacity, Packing, allocate};
 use crate::error::BackendError;
-use crate::lir::{BufId, Buffer, Engine, Lir, Storage};
-use crate::placement::{Extent, Placement, Slot};
-use crate::{depend, dram, dram::Layout, select, stream, sync};
+use crate::lir::{Engine, Lir, OriginId, Storage};
+use crate::placement::{Extent, Placement};
+use crate::{buffers, depend, dram, dram::Layout, select, stream, sync};
 
 /// What emission needs from outside: constant functions and the files that weights refer to.
 pub trait FoldEvaluator: Sync {
@@ -54,8 +54,6 @@ pub struct EmitReport {
     pub queues: u32,
     /// Where the groups stand in the text, an entry for each tile program emitted.
     pub group_words: Vec<GroupWords>,
-    /// Where buffers lie and which instructions use them, an entry for each tile program emitted.
-    pub buffers: Vec<Buffers>,
 }
 
 /// First word and one past the last of each group's part of each stream, in the order of the program's groups.
@@ -89,7 +87,7 @@ pub fn emit_with_report(
     );
     let (done, queues) = done?;
     let program = assemble(module, &source, target, folds, &done, values)?;
-    Ok((program, report(&done, queues, target)))
+    Ok((program, report(&done, queues)))
 }
 
 /// The functions that fill DRAM tensors, in the order of these tensors.
@@ -188,7 +186,7 @@ fn scheduled_on(
     Ok(Scheduled { lir, placement, packings, sync, streams, dram })
 }
 
-fn report(done: &Scheduled, queues: u32, target: &Target) -> EmitReport {
+fn report(done: &Scheduled, queues: u32) -> EmitReport {
     let peak =
         |space| done.packings.iter().filter(|p| p.space == space).map(|p| p.peak_bytes).max().unwrap_or(0);
     let name = |e: &Engine| stream::unit(*e).map_or_else(String::new, |u| u.to_string());
@@ -207,26 +205,6 @@ fn report(done: &Scheduled, queues: u32, target: &Target) -> EmitReport {
         group_words: vec![
             done.streams.iter().filter_map(|(e, s)| Some((stream::unit(*e)?, s.groups.clone()))).collect(),
         ],
-        buffers: vec![buffers(done, target)],
-    }
-}
-
-/// Where the buffers came to lie, and who uses which.
-fn buffers(done: &Scheduled, target: &Target) -> Buffers {
-    let place = |(slot, buffer): (&Slot, &Buffer)| BufferPlace {
-        space: slot.space,
-        offset: slot.base,
-        bytes: buffer.slot_bytes(target.partitions as u32),
-        slots: slot.ring.map_or(1, |ring| ring.depth),
-        pitch: slot.ring.map_or(0, |ring| ring.pitch),
-    };
-    let uses = |stream: &stream::EmittedStream| {
-        let numbers = |ids: &[BufId]| ids.iter().map(|id| id.0).collect();
-        stream.buffers.iter().map(|(word, ids)| (*word, numbers(ids))).collect()
-    };
-    Buffers {
-        places: done.placement.slots.iter().zip(&done.lir.buffers).map(place).collect(),
-        uses: done.streams.iter().filter_map(|(e, s)| Some((stream::unit(*e)?, uses(s)))).collect(),
     }
 }
 
@@ -240,28 +218,36 @@ fn assemble(
 ) -> Result<Program, BackendError> {
     let mut origins = Vec::new();
     let mut number: BTreeMap<String, u32> = BTreeMap::new();
+    let mut shares_of = |id: OriginId| -> Vec<OriginShare> {
+        let names = done.lir.origins[id.index()].iter();
+        names
+            .map(|name| {
+                let next = number.len() as u32;
+                let origin = *number.entry(name.clone()).or_insert(next);
+                if origin == next {
+                    origins.push(name.clone());
+                }
+                OriginShare { origin, weight: 1 }
+            })
+            .collect()
+    };
     let mut streams = BTreeMap::new();
+    let mut table = buffers::Table::new(source, &done.lir, &done.placement, target);
     for (engine, emitted) in &done.streams {
         let mut ranges = Vec::with_capacity(emitted.origins.len());
         for (start, end, id) in &emitted.origins {
-            let names = &done.lir.origins[id.index()];
-            let shares: Vec<OriginShare> = names
-                .iter()
-                .map(|name| {
-                    let next = number.len() as u32;
-                    let origin = *number.entry(name.clone()).or_insert(next);
-                    if origin == next {
-                        origins.push(name.clone());
-                    }
-                    OriginShare { origin, weight: 1 }
-                })
-                .collect();
+            let shares = shares_of(*id);
             if !shares.is_empty() {
                 ranges.push(OriginRange { start: *start, end: *end, shares });
             }
         }
         if let Some(unit) = stream::unit(*engine) {
-            streams.insert(unit, Stream { words: emitted.words.clone(), origins: ranges });
+            let writer = |storage: Storage| {
+                let id = emitted.writers.get(&storage)?;
+                shares_of(*id).first().map(|share| share.origin)
+            };
+            let buffers = table.numbers(&emitted.operands, writer);
+            streams.insert(unit, Stream { words: emitted.words.clone(), origins: ranges, buffers });
         }
     }
     let mut image = Image::new(module, folds)?;
@@ -289,7 +275,10 @@ fn assemble(
         blobs: image.blobs,
         image: image.extents,
         origins,
-        segments: vec![Segment::Device(DeviceSegment::of_one_core(streams))],
+        segments: vec![Segment::Device(DeviceSegment {
+            buffers: table.finish(),
+            ..DeviceSegment::of_one_core(streams)
+        })],
     })
 }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocate;
+mod buffers;
 pub mod check;
 pub mod depend;
 mod dram;

@@ -9,12 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Pc, Reg, Steps, Word};
+use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Operand, Pc, Reg, Steps, Word};
 
 use crate::error::BackendError;
 use crate::instruction;
 use crate::lir::{
-    BlockId, BufId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Terms, Work,
+    BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Storage, Terms, Work,
 };
 use crate::placement::{Placement, Ring};
 use crate::sync::{Sem, SyncPlan};
@@ -40,8 +40,10 @@ pub struct EmittedStream {
     pub instructions: usize,
     /// First word and one past the last word of each group, in the order of [`Lir::groups`].
     pub groups: Vec<(u32, u32)>,
-    /// Instructions with on-chip operands by first word, and the buffers that these lie in.
-    pub buffers: Vec<(u32, Vec<BufId>)>,
+    /// What each operand in memory of each instruction lies in, in their order.
+    pub operands: Vec<Option<Storage>>,
+    /// What writes a storage first in this stream.
+    pub writers: BTreeMap<Storage, OriginId>,
 }
 
 /// A register's meaning: a ring slot's offset (at most one) and coefficients of loop counters.
@@ -98,7 +100,8 @@ pub fn emit(
         dirty: BTreeSet::new(),
         plan: Plan::default(),
         groups: Vec::new(),
-        buffers: Vec::new(),
+        operands: Vec::new(),
+        writers: BTreeMap::new(),
     };
     out.counts(sync.credits.get(&engine), false);
     for group in &lir.groups {
@@ -196,8 +199,9 @@ struct Emitter<'a> {
     plan: Plan,
     /// First instruction and one past the last of each group.
     groups: Vec<(usize, usize)>,
-    /// Buffers of the instructions that have some.
-    buffers: Vec<(usize, Vec<BufId>)>,
+    /// See [`EmittedStream`].
+    operands: Vec<Option<Storage>>,
+    writers: BTreeMap<Storage, OriginId>,
 }
 
 impl<'a> Emitter<'a> {
@@ -410,16 +414,30 @@ impl<'a> Emitter<'a> {
                             .map_or(Add::NONE, |t| register(&Sum { ring: None, terms: t.clone() })),
                     };
                     let inst = instruction::build(op, &resolved)?;
-                    let buffers: Vec<BufId> = op.on_chip().iter().map(|opnd| opnd.addr.buf).collect();
-                    if !buffers.is_empty() {
-                        self.buffers.push((self.insts.len(), buffers));
-                    }
+                    self.note_operands(op, &inst, *origin);
                     self.push(inst, Some(*origin));
                 }
                 Node::Loop { iv, body, rings_of } => self.hardware_loop(*iv, body, *rings_of, depth)?,
             }
         }
         Ok(())
+    }
+
+    /// Keeps what the operands of an instruction lie in. Both list theirs in the order of the row.
+    fn note_operands(&mut self, op: &MOp, inst: &Inst, origin: OriginId) {
+        let mut on_chip = op.on_chip().into_iter();
+        for operand in inst.operands() {
+            let (storage, role) = match operand {
+                Operand::OnChip { role, .. } => {
+                    (on_chip.next().map(|opnd| Storage::Buf(opnd.addr.buf)), role)
+                }
+                Operand::Dram { role, .. } => (op.dram().map(|d| Storage::Dram(d.dram)), role),
+            };
+            if let Some(storage) = storage.filter(|_| role.writes()) {
+                self.writers.entry(storage).or_insert(origin);
+            }
+            self.operands.push(storage);
+        }
     }
 
     fn hardware_loop(
@@ -513,9 +531,13 @@ impl<'a> Emitter<'a> {
         }
         starts.push(at);
         let groups = self.groups.iter().map(|&(first, end)| (starts[first], starts[end])).collect();
-        let buffers = self.buffers.into_iter().map(|(inst, buffers)| (starts[inst], buffers)).collect();
-        let mut out =
-            EmittedStream { instructions: self.insts.len(), groups, buffers, ..EmittedStream::default() };
+        let mut out = EmittedStream {
+            instructions: self.insts.len(),
+            groups,
+            operands: self.operands,
+            writers: self.writers,
+            ..EmittedStream::default()
+        };
         for (i, (inst, origin)) in self.insts.iter().enumerate() {
             let inst = match *inst {
                 Inst::Loop { count, rc, end, step } => {

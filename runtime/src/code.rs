@@ -4,7 +4,7 @@ use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{
     AccessPattern, Add, AluOp, Ap, Class, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View, Word,
 };
-use kiln_machine::program::OriginRange;
+use kiln_machine::program::{OriginRange, Stream};
 use kiln_machine::target::Target;
 
 use crate::error::{SimError, TrapKind};
@@ -17,6 +17,8 @@ pub(crate) struct Code {
     /// Index into `steps` of the instruction that starts at a word, or `NOWHERE`.
     index_of_word: Vec<u32>,
     pub(crate) origins: Vec<OriginRange>,
+    /// Buffers of operands in memory, from [`Step::operands`] on; empty if none is known.
+    buffers: Vec<Option<u32>>,
     /// Number of instructions whose cost depends on access patterns.
     pub(crate) dynamic: usize,
     /// Number of `loop` instructions.
@@ -46,6 +48,8 @@ pub(crate) struct Step {
     pub(crate) loop_number: u32,
     /// Index into the stream's origins; their number if it has none.
     pub(crate) origin: usize,
+    /// Operands in memory of the instructions before it.
+    operands: usize,
 }
 
 /// What an instruction asks of its unit.
@@ -87,10 +91,10 @@ impl Code {
     pub(crate) fn decode(
         core: u8,
         engine: Engine,
-        words: &[Word],
-        origins: &[OriginRange],
+        stream: &Stream,
         target: &Target,
     ) -> Result<Self, SimError> {
+        let words: &[Word] = &stream.words;
         if let Engine::Queue(queue) = engine
             && u64::from(queue) >= target.dma_queues
         {
@@ -106,7 +110,8 @@ impl Code {
             engine,
             steps: Vec::with_capacity(words.len()),
             index_of_word: vec![NOWHERE; words.len()],
-            origins: origins.to_vec(),
+            origins: stream.origins.clone(),
+            buffers: stream.buffers.clone(),
             dynamic: 0,
             loops: 0,
             control_registers: 0,
@@ -145,6 +150,7 @@ impl Code {
         self.loops += usize::from(is_loop);
         let after = self.origins.partition_point(|range| range.start <= pc);
         let origin = after.checked_sub(1).filter(|i| pc < self.origins[*i].end);
+        let operands = self.steps.last().map_or(0, |step| step.operands + step.inst.operands().len());
         let fixed = |extent: &Extent| matches!(extent, Extent::Shape(_));
         self.steps.push(Step {
             pc,
@@ -157,7 +163,13 @@ impl Code {
             touches: touches(&inst, &none, fixed).into(),
             loop_number: (self.loops.max(1) - 1) as u32,
             origin: origin.unwrap_or(self.origins.len()),
+            operands,
         });
+    }
+
+    /// The buffer of an operand in memory, counted in the order of [`Inst::operands`].
+    pub(crate) fn buffer(&self, step: &Step, operand: usize) -> Option<u32> {
+        self.buffers.get(step.operands + operand).copied().flatten()
     }
 
     /// What its stream is called.

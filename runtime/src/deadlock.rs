@@ -1,5 +1,7 @@
 //! Why nothing goes on: the circle of engines that wait for one another.
 
+use kiln_machine::isa::Engine;
+
 use crate::device::{Blocked, Device};
 use crate::error::{SimError, Waiting};
 
@@ -28,10 +30,14 @@ pub(crate) fn error(device: &Device<'_>, cycle: u64) -> SimError {
 
 /// The engine that could signal what this one waits for, if it has not ended.
 fn waits_for(device: &Device<'_>, index: usize) -> Option<usize> {
-    let Some(Blocked::Semaphore { semaphore, .. }) = device.blocked(index) else { return None };
-    let producer = device.semaphores(index).users(semaphore).producer?;
-    let core = device.codes[index].core;
-    let at = device.codes.iter().position(|code| code.core == core && code.engine == producer)?;
+    let (core, engine) = match device.blocked(index)? {
+        Blocked::Semaphore { semaphore, .. } => {
+            (device.codes[index].core, device.semaphores(index).users(semaphore).producer?)
+        }
+        Blocked::Cores { group } => (*device.missing(index, group).first()?, Engine::Col),
+        Blocked::Transfers => return None,
+    };
+    let at = device.codes.iter().position(|code| code.core == core && code.engine == engine)?;
     (!device.streams[at].halted).then_some(at)
 }
 
@@ -46,10 +52,14 @@ fn waiting(device: &Device<'_>, index: usize) -> Waiting {
             format!("sem{semaphore} is {count}, needs {n}, {producer}")
         }
         Some(Blocked::Transfers) => "waits for its transfers".to_owned(),
-        Some(Blocked::Cores { group }) => format!("waits for the other cores of group {group}"),
+        Some(Blocked::Cores { group }) => {
+            let missing: Vec<String> = device.missing(index, group).iter().map(u8::to_string).collect();
+            let missing = missing.join(", ");
+            format!("waits for the other cores of group {group}, of which these have not come: {missing}")
+        }
         None => "runs".to_owned(),
     };
     let (code, stream) = (&device.codes[index], &device.streams[index]);
     let pc = code.steps.get(stream.at).map_or(0, |step| step.pc);
-    Waiting { engine: code.engine, pc, standing: device.standing(index), why }
+    Waiting { core: code.core, engine: code.engine, pc, standing: device.standing(index), why }
 }

@@ -6,22 +6,24 @@
 //! cause is complete, an engine that waited for it computes after its producers did, and values do not depend
 //! on timing as long as the program's waits are right.
 
+mod issue;
+mod jump;
 mod together;
 
 use kiln_machine::duration::{self, Cost};
-use kiln_machine::isa::{AccessPattern, Csr, Engine, Extent, Inst};
+use kiln_machine::isa::{AccessPattern, Csr, Engine, Inst};
 use kiln_machine::target::Target;
 
 use crate::bandwidth::{Bandwidth, Rate};
-use crate::code::{self, Code, Step, Touch, Unit};
+use crate::code::{Code, Step, Touch};
 use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
 use crate::error::{SimError, Trap, TrapKind};
 use crate::execute::Memories;
 use crate::live::Live;
-use crate::mxu::{MxuTiming, Region};
-use crate::period::{Advice, ClockState, Periods, State, StreamState, repetitions};
-use crate::queue::{Queues, Signal, Transfer};
+use crate::mxu::MxuTiming;
+use crate::period::Periods;
+use crate::queue::{Queues, Signal};
 use crate::sanitize::Sanitizer;
 use crate::semaphore::Semaphores;
 use crate::stream::Stream;
@@ -349,7 +351,7 @@ impl<'a> Device<'a> {
         self.taken += 1;
         let at = self.streams[index].at;
         if let Some(sanitizer) = &mut self.sanitizer {
-            let chip = self.settings.values.then_some(&self.memories.cores[0].chip);
+            let chip = self.settings.values.then_some(&self.memories.cores[self.slots[index]].chip);
             sanitizer.take(index, at, &self.streams[index], chip);
         }
         self.counters.streams[index].executed[at] += 1;
@@ -414,27 +416,6 @@ impl<'a> Device<'a> {
         Ok(again)
     }
 
-    /// The cost of an instruction whose access pattern decides it.
-    fn memo(&mut self, index: usize, dynamic: usize, step: &Step) -> &Memo {
-        let patterns = &self.streams[index].patterns;
-        let used = code::patterns_of(&step.inst).unwrap_or_default();
-        let used =
-            used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| patterns[usize::from(ap.0 & 15)]));
-        let memo = &mut self.memos[index][dynamic];
-        if memo.as_ref().is_none_or(|memo| memo.patterns != used) {
-            let engine = self.codes[index].engine;
-            let cost = duration::duration(&step.inst, engine, self.settings.target, patterns);
-            let depends = |extent: &Extent| !matches!(extent, Extent::Shape(_));
-            let sums = Sums::of(&cost, code::chip_bytes(&step.inst, patterns, depends));
-            let touches = code::touches(&step.inst, patterns, depends);
-            *memo = Some(Memo { patterns: used, cost, sums, touches });
-        }
-        match memo {
-            Some(memo) => memo,
-            None => unreachable!("it was made above"),
-        }
-    }
-
     /// Note what the instruction touches in the scratchpad.
     fn touch(&mut self, index: usize, step: &Step) {
         let (stream, tick) = (&self.streams[index], self.now - self.jumped);
@@ -446,193 +427,6 @@ impl<'a> Device<'a> {
             for touch in &memo.touches {
                 live.touch(tick, touch, stream.added(touch.reg));
             }
-        }
-    }
-
-    /// Whether the instruction can issue now; if not, when to look again is noted.
-    fn may_issue(&mut self, index: usize, step: &Step) -> Result<bool, TrapKind> {
-        let now = self.now;
-        let start = match (&step.unit, &step.inst) {
-            (Unit::Product { .. }, _) => {
-                let (rows, region) = self.product(index, step);
-                self.mxu[self.slots[index]].product_start(now, rows, &region, step.cost.busy)
-            }
-            (Unit::Load { .. }, _) => self.mxu[self.slots[index]].load_start(now),
-            (_, Inst::Semw { sem, n }) => {
-                let semaphores = &mut self.semaphores[self.slots[index]];
-                semaphores.check(sem.0)?;
-                if !semaphores.take(sem.0, *n) {
-                    self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
-                    return Ok(false);
-                }
-                now
-            }
-            // The program ends when everything is complete, so the end of a stream waits for nothing.
-            (_, Inst::Bar { group } | Inst::Cred { group, .. }) => match self.meetings[index] {
-                Meeting::Over => {
-                    self.meetings[index] = Meeting::Away;
-                    now
-                }
-                // A meeting is entered when all before it is complete.
-                Meeting::Away if self.clocks[index].complete > now => self.clocks[index].complete,
-                Meeting::Away | Meeting::There => {
-                    self.meetings[index] = Meeting::There;
-                    self.block(index, Blocked::Cores { group: *group });
-                    self.meet(index, *group)?;
-                    return Ok(false);
-                }
-            },
-            (_, Inst::Fence {}) => match self.queue_of(index) {
-                Some(queue) if !self.queues.is_empty(queue) => {
-                    self.block(index, Blocked::Transfers);
-                    return Ok(false);
-                }
-                _ => self.clocks[index].complete.max(now),
-            },
-            _ => now,
-        };
-        if let Some((blocked, since)) = self.clocks[index].blocked.take() {
-            self.counters.waited(index, blocked != Blocked::Transfers, now - since);
-        }
-        if start > now {
-            self.counters.waited(index, false, start - now);
-            self.clocks[index].next = start;
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    fn block(&mut self, index: usize, why: Blocked) {
-        let clock = &mut self.clocks[index];
-        clock.next = NEVER;
-        clock.blocked.get_or_insert((why, self.now));
-    }
-
-    /// Array rows and accumulator region of a product; nothing of another instruction.
-    fn product(&self, index: usize, step: &Step) -> ((u64, u64), Region) {
-        let Unit::Product { rows, dst, parts, bytes, n } = step.unit else {
-            return ((0, 1), Region { parts: (0, 0), bytes: (0, 0), walk: ([0; 3], [0; 3]) });
-        };
-        let reg = self.streams[index].added(dst.reg);
-        (rows, Region { parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: (dst.strides, n) })
-    }
-
-    /// The instruction issues now: its unit is busy, its completion and the stream's next turn are set.
-    fn occupy(&mut self, index: usize, step: &Step, cost: &Cost) {
-        let now = self.now;
-        let mut complete = now + cost.latency;
-        let engine = self.codes[index].engine;
-        let slice = match &mut self.counters.recorder {
-            Some(recorder) if !matches!(step.unit, Unit::None) => {
-                recorder.event(index, engine, step.pc, now, now + cost.latency)
-            }
-            _ => None,
-        };
-        match (&step.unit, self.queue_of(index)) {
-            (Unit::Transfer, Some(queue)) => {
-                let transfer = Transfer {
-                    data_start: now + (cost.latency - cost.busy.min(cost.latency)),
-                    busy: cost.busy,
-                    dram_bytes: cost.dram_read_bytes + cost.dram_write_bytes,
-                    signals: Vec::new(),
-                    slice,
-                };
-                self.queues.issue(queue, transfer);
-                // The queue tells when it is complete.
-                complete = now;
-            }
-            (Unit::Load { rows }, _) => {
-                self.mxu[self.slots[index]].start_load(now, *rows, cost.busy, cost.latency)
-            }
-            (Unit::Product { .. }, _) => {
-                let (rows, region) = self.product(index, step);
-                self.mxu[self.slots[index]].start_product(now, rows, region, cost.busy, cost.latency);
-            }
-            _ => {}
-        }
-        let clock = &mut self.clocks[index];
-        clock.complete = clock.complete.max(complete);
-        clock.next = if self.streams[index].halted { NEVER } else { now + cost.issue };
-    }
-
-    /// An iteration of a loop has ended: look whether a steady state repeats.
-    fn iteration(&mut self, index: usize) {
-        let Some(mut periods) = self.periods.take() else { return };
-        let number = self.streams[index].loops.last().map_or(0, |open| open.number);
-        let next = |i: usize| relative(self.clocks[i].next, self.now);
-        match periods.iteration(index, &self.streams, self.taken, self.now, next) {
-            Advice::GoOn => {}
-            Advice::Keep => periods.keep(index, number, self.state()),
-            Advice::Compare => periods.compare(index, number, self.state()),
-            Advice::Finish => {
-                let state = self.state();
-                if let Some((recording, progress)) = periods.finish(&state) {
-                    let period = state.now - recording.start.now;
-                    let room = (self.settings.tick_limit - self.now) / period.max(1);
-                    let times = repetitions(&progress).min(room);
-                    let waited = state.waited.iter().zip(&recording.start.waited);
-                    for (stream, (after, before)) in self.counters.streams.iter_mut().zip(waited) {
-                        stream.semaphore_ticks += (after.0 - before.0) * times;
-                        stream.hazard_ticks += (after.1 - before.1) * times;
-                    }
-                    for taken in &recording.taken {
-                        let stream = &mut self.counters.streams[taken.stream as usize];
-                        stream.executed[taken.step as usize] += times;
-                        let dynamic = self.codes[taken.stream as usize].steps[taken.step as usize].dynamic;
-                        if let (Some(dynamic), Some(sums)) = (dynamic, taken.sums) {
-                            stream.sums[dynamic as usize].add(sums, times);
-                        }
-                    }
-                    for (stream, progress) in self.streams.iter_mut().zip(progress) {
-                        if let Some(progress) = progress {
-                            let open = &mut stream.loops[progress.level];
-                            open.left -= progress.iterations * times;
-                            open.begun += progress.iterations * times;
-                        }
-                    }
-                    self.taken += recording.taken.len() as u64 * times;
-                    self.pass(period * times);
-                }
-            }
-        }
-        self.periods = Some(periods);
-    }
-
-    /// Let ticks pass in which what is under way stands still.
-    fn pass(&mut self, ticks: u64) {
-        self.now += ticks;
-        self.jumped += ticks;
-        for clock in &mut self.clocks {
-            if clock.next != NEVER {
-                clock.next += ticks;
-            }
-            clock.complete += ticks;
-            if let Some((_, since)) = &mut clock.blocked {
-                *since += ticks;
-            }
-        }
-        self.semaphores.iter_mut().for_each(|semaphores| semaphores.shift(ticks));
-        self.queues.shift(ticks);
-        self.mxu.iter_mut().for_each(|mxu| mxu.shift(ticks));
-    }
-
-    /// All that decides what comes.
-    fn state(&self) -> State {
-        let now = self.now;
-        let clock = |clock: &Clock| ClockState {
-            next: relative(clock.next, now),
-            complete: clock.complete.saturating_sub(now),
-            blocked: clock.blocked.map(|(why, since)| (why, now - since)),
-        };
-        let streams = self.streams.iter().zip(self.codes).zip(&self.clocks);
-        let waited = self.counters.streams.iter();
-        State {
-            now,
-            streams: streams.map(|((s, code), c)| StreamState::new(s, code, clock(c))).collect(),
-            semaphores: self.semaphores.iter().map(|semaphores| semaphores.state(now)).collect(),
-            queues: self.queues.state(now),
-            mxu: self.mxu.iter().map(|mxu| mxu.state(now)).collect(),
-            waited: waited.map(|stream| (stream.semaphore_ticks, stream.hazard_ticks)).collect(),
         }
     }
 
@@ -703,9 +497,4 @@ impl<'a> Device<'a> {
     fn deadlock(&self) -> SimError {
         crate::deadlock::error(self, self.cycle())
     }
-}
-
-/// Ticks from `now` to a stream's next instruction; none if it has none.
-fn relative(next: u64, now: u64) -> Option<u64> {
-    (next != NEVER).then(|| next.saturating_sub(now))
 }

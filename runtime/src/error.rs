@@ -57,14 +57,6 @@ pub enum SimError {
         second: String,
     },
 
-    /// The sanitizer was asked for on a program of several cores.
-    #[error("the sanitizer follows one core; this program runs on {cores}")]
-    #[diagnostic(code(kiln::sim::sanitize_cores), help("run it without --sanitize, or one core at a time"))]
-    SanitizeCores {
-        /// How many it runs on.
-        cores: usize,
-    },
-
     /// An input that the program needs was not given.
     #[error("input `{name}` is missing")]
     #[diagnostic(code(kiln::sim::missing_input), help("the program's inputs are: {expected}"))]
@@ -162,7 +154,9 @@ pub enum SimError {
     #[error("deadlock at cycle {cycle}:\n{}", waits_text(.waits, *.circle))]
     #[diagnostic(
         code(kiln::sim::deadlock),
-        help("each engine waits for a semaphore that only the next one could signal")
+        help(
+            "each engine waits for what only the next one could do: signal a semaphore, or come to a barrier"
+        )
     )]
     Deadlock {
         /// MXU cycles until the last engine stopped.
@@ -203,6 +197,8 @@ pub enum SimError {
 /// An engine that waits when nothing goes on any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
+    /// Its core.
+    pub core: u8,
     /// The engine.
     pub engine: Engine,
     /// Word index in its stream.

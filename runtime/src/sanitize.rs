@@ -4,13 +4,12 @@
 //! one byte by different streams, one of them a write, that nothing orders are a race, also where this run's timing put
 //! them into the right order. Since the unit of a semaphore that is taken n-th is the one given n-th, the order between
 //! accesses is a property of the program and its inputs, and every race of these inputs is found in one run, the first
-//! one of a byte exactly.
-
-use std::rc::Rc;
+//! one of a byte exactly. Several cores are followed together: each has its memories on chip and its semaphores, DRAM is
+//! one, and barriers and reductions order them.
 
 use indexmap::IndexMap;
-use kiln_machine::isa::{AccessPattern, Add, Inst, Operand, Role, Space, View};
-use kiln_machine::program::{Buffers, Program};
+use kiln_machine::isa::{AccessPattern, Inst, Operand};
+use kiln_machine::program::{Buffer, Program, Segment};
 use kiln_machine::target::Target;
 
 use crate::code::{Code, Step, patterns_of};
@@ -22,28 +21,24 @@ mod cells;
 mod clock;
 mod finding;
 mod footprint;
+mod operand;
 
 use cells::{Access, Cells, Conflict, ConflictKind, Stamp};
 use clock::{Channel, Clock};
 pub use finding::{Bytes, Finding, FindingKind, Memory, Site};
-use footprint::Footprint;
+use operand::{Rows, Touch};
 
 /// The highest count of a semaphore.
 const MAX_COUNT: u64 = 65535;
+
+/// Semaphores that an instruction can name.
+const SEMAPHORES: usize = 256;
 
 /// Waits in a row that are compared with one another.
 const WAITS: usize = 32;
 
 /// Findings that are kept; more are only counted.
 const KEPT: usize = 1000;
-
-/// An operand of an instruction, ready to be followed.
-#[derive(Clone, Debug)]
-struct Touch {
-    footprint: Rc<Footprint>,
-    role: Role,
-    reg: Add,
-}
 
 /// The operands of an instruction while access patterns hold what they held.
 struct Prepared {
@@ -86,12 +81,16 @@ impl Findings {
 /// One device segment under way.
 pub(crate) struct Sanitizer<'a> {
     codes: &'a [Code],
+    /// All cores, and the place of each stream's among them.
+    cores: Vec<u8>,
+    slots: Vec<usize>,
     program: &'a Program,
-    buffers: Option<&'a Buffers>,
+    buffers: &'a [Buffer],
     segment: u32,
     chip_bytes: [u64; 2],
     partitions: u32,
     threads: Vec<Thread>,
+    /// The semaphores of one core after another's.
     channels: Vec<Channel>,
     cells: Cells,
     index: IndexMap<Key, usize>,
@@ -102,10 +101,10 @@ impl<'a> Sanitizer<'a> {
     /// Nothing has happened yet in this segment of the program.
     pub(crate) fn new(
         codes: &'a [Code],
+        cores: &[u8],
         program: &'a Program,
-        segment: u32,
+        segment: usize,
         target: &Target,
-        buffers: Option<&'a Buffers>,
         found: &'a mut Findings,
     ) -> Self {
         let thread = |code: &Code| Thread {
@@ -116,16 +115,23 @@ impl<'a> Sanitizer<'a> {
             halted: code.steps.is_empty(),
         };
         let chip_bytes = [target.spm_partition_bytes(), target.acc_partition_bytes()];
+        let slot = |code: &Code| cores.iter().position(|core| *core == code.core).unwrap_or(0);
+        let buffers = match program.segments.get(segment) {
+            Some(Segment::Device(device)) => &device.buffers[..],
+            _ => &[],
+        };
         Self {
             codes,
+            cores: cores.to_vec(),
+            slots: codes.iter().map(slot).collect(),
             program,
             buffers,
-            segment,
+            segment: segment as u32,
             chip_bytes,
             partitions: target.partitions as u32,
             threads: codes.iter().map(thread).collect(),
-            channels: (0..256).map(|_| Channel::default()).collect(),
-            cells: Cells::new(target.partitions as u32, chip_bytes[0], chip_bytes[1]),
+            channels: (0..cores.len() * SEMAPHORES).map(|_| Channel::default()).collect(),
+            cells: Cells::new(cores.len(), target.partitions as u32, chip_bytes),
             index: IndexMap::new(),
             found,
         }
@@ -137,9 +143,10 @@ impl<'a> Sanitizer<'a> {
         let step = &codes[index].steps[at];
         match step.inst {
             Inst::Semw { sem, n } => {
+                let channel = self.slots[index] * SEMAPHORES + usize::from(sem.0);
                 let thread = &mut self.threads[index];
                 let time = thread.clock.of(index);
-                let told = self.channels[usize::from(sem.0)].take(n, index, time);
+                let told = self.channels[channel].take(n, index, time);
                 thread.waits.push((at, told.unwrap_or_default()));
                 if thread.waits.len() >= WAITS {
                     self.join_waits(index);
@@ -147,9 +154,10 @@ impl<'a> Sanitizer<'a> {
             }
             Inst::Sems { sem, n } => {
                 self.join_waits(index);
+                let channel = self.slots[index] * SEMAPHORES + usize::from(sem.0);
                 let thread = &mut self.threads[index];
                 thread.clock.tick(index);
-                let channel = &mut self.channels[usize::from(sem.0)];
+                let channel = &mut self.channels[channel];
                 channel.last = Some((index, at));
                 let highest = channel.give(n, &thread.clock);
                 if highest > MAX_COUNT {
@@ -161,8 +169,39 @@ impl<'a> Sanitizer<'a> {
                 self.join_waits(index);
                 self.threads[index].halted = true;
             }
+            // What they do is done when all have come.
+            Inst::Bar { .. } | Inst::Cred { .. } => {}
             _ => self.touch(index, at, step, stream, chip),
         }
+    }
+
+    /// Streams of several cores have come to a barrier or a reduction and go on together. A reduction takes place when
+    /// all have come, and nobody goes on before it is complete.
+    pub(crate) fn meet(&mut self, members: &[usize], streams: &[Stream]) {
+        self.join_all(members);
+        let mut reduces = false;
+        for &index in members {
+            let at = streams[index].at;
+            let step = &self.codes[index].steps[at];
+            if matches!(step.inst, Inst::Cred { .. }) {
+                self.touch(index, at, step, &streams[index], None);
+                reduces = true;
+            }
+        }
+        if reduces {
+            self.join_all(members);
+        }
+    }
+
+    /// Each of these streams knows from now on what any of them has done and known.
+    fn join_all(&mut self, members: &[usize]) {
+        let mut all = Clock::default();
+        for &index in members {
+            self.join_waits(index);
+            self.threads[index].clock.tick(index);
+            all.join(&self.threads[index].clock);
+        }
+        members.iter().for_each(|index| self.threads[*index].clock = all.clone());
     }
 
     /// The stream goes on with what its waits told it, and notes which of them told nothing new.
@@ -173,13 +212,13 @@ impl<'a> Sanitizer<'a> {
         }
         // Of two that tell the same the first is redundant.
         for i in 0..waits.len() {
-            let mut others = *clock;
+            let mut others = clock.clone();
             waits[i + 1..].iter().for_each(|(_, told)| others.join(told));
-            let (at, told) = waits[i];
-            let useless = others.covers(&told);
-            waited[at].0 += 1;
-            waited[at].1 += u64::from(useless);
-            clock.join(&told);
+            let (at, told) = &waits[i];
+            let useless = others.covers(told);
+            waited[*at].0 += 1;
+            waited[*at].1 += u64::from(useless);
+            clock.join(told);
         }
         waits.clear();
     }
@@ -191,26 +230,23 @@ impl<'a> Sanitizer<'a> {
             inst => patterns_of(&inst).unwrap_or_default(),
         };
         let patterns = used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| *stream.pattern(ap)));
+        let (code, core) = (&self.codes[index], self.slots[index]);
         let slot = &mut self.threads[index].prepared[at];
         let prepared = match slot.take() {
             Some(prepared) if prepared.patterns == patterns => prepared,
-            _ => Prepared { patterns, touches: touches(&step.inst, stream) },
+            _ => Prepared { patterns, touches: operand::touches(step, code, core, &self.cores, stream) },
         };
-        let rows = indexed_rows(&step.inst, stream, chip);
+        let rows = operand::indexed_rows(step, code, core, stream, chip);
         if !prepared.touches.is_empty() {
             self.join_waits(index);
             for touch in &prepared.touches {
-                self.access(index, at, &touch.footprint, touch.role, stream.added(touch.reg));
+                self.access(index, at, touch, stream.added(touch.reg));
             }
         }
         match rows {
             Rows::None => {}
             Rows::Unknown => self.found.unfollowed += 1,
-            Rows::Known { row, role, bases } => {
-                for base in bases {
-                    self.access(index, at, &row, role, base);
-                }
-            }
+            Rows::Known { row, bases } => bases.iter().for_each(|base| self.access(index, at, &row, *base)),
         }
         self.threads[index].prepared[at] = Some(prepared);
         if self.cells.is_large() {
@@ -218,7 +254,8 @@ impl<'a> Sanitizer<'a> {
         }
     }
 
-    fn access(&mut self, index: usize, at: usize, footprint: &Rc<Footprint>, role: Role, base: i64) {
+    fn access(&mut self, index: usize, at: usize, touch: &Touch, base: i64) {
+        let Touch { footprint, role, core, .. } = touch;
         let (memory, parts) = (footprint.memory, footprint.parts);
         let hull = footprint.hull(base);
         let (size, partitions) = match memory {
@@ -240,17 +277,17 @@ impl<'a> Sanitizer<'a> {
             self.note(FindingKind::OutOfBounds, (index, at), None, None, detail);
             return;
         }
-        self.check_buffers(index, at, memory, parts, hull);
-        let clock = self.threads[index].clock;
+        self.check_buffer(index, at, touch, hull);
+        let clock = &self.threads[index].clock;
         let access = Access {
-            stamp: Stamp { time: clock.of(index), step: at as u32, stream: index as u8 },
-            clock: &clock,
+            stamp: Stamp { time: clock.of(index), step: at as u32, stream: index as u16 },
+            clock,
             reads: role.reads(),
             writes: role.writes(),
             strict: memory != Memory::Dram,
         };
         let mut conflicts: Vec<Conflict> = Vec::new();
-        self.cells.access(footprint, base, &access, |conflict| {
+        self.cells.access(*core, footprint, base, &access, |conflict| {
             let same = |seen: &Conflict| {
                 let step = |stamp: Option<Stamp>| stamp.map(|stamp| (stamp.stream, stamp.step));
                 seen.kind == conflict.kind && step(seen.earlier) == step(conflict.earlier)
@@ -265,47 +302,64 @@ impl<'a> Sanitizer<'a> {
                 ConflictKind::WriteAfterRead => FindingKind::WriteAfterRead,
                 ConflictKind::WriteAfterWrite => FindingKind::WriteAfterWrite,
                 ConflictKind::Unwritten => FindingKind::Unwritten,
+                ConflictKind::Unread => FindingKind::Unread,
             };
             let earlier = earlier.map(|stamp| (usize::from(stamp.stream), stamp.step as usize));
-            let bytes = Some(Bytes { memory, parts, bytes });
-            self.note(kind, (index, at), earlier, bytes, String::new);
+            let bytes = Some(Bytes { core: self.cores[*core], memory, parts, bytes });
+            match earlier.filter(|_| kind == FindingKind::Unread) {
+                Some(writer) => self.unread(writer, Some((index, at)), bytes),
+                None => self.note(kind, (index, at), earlier, bytes, String::new),
+            }
         }
     }
 
-    /// The operand must lie in one of the buffers that the compiler meant for this instruction.
-    fn check_buffers(
-        &mut self,
-        index: usize,
-        at: usize,
-        memory: Memory,
-        parts: (u32, u32),
-        hull: (i64, i64),
-    ) {
-        let space = match memory {
-            Memory::Spm => Space::Spm,
-            Memory::Acc => Space::Acc,
-            Memory::Dram => return,
+    /// Bytes were written for nothing. What a buffer holds is meant to be read; what lies in none may be left over. A value
+    /// may be spread over more partitions than are read: what counts is the first one of its writer.
+    fn unread(&mut self, writer: (usize, usize), other: Option<(usize, usize)>, bytes: Option<Bytes>) {
+        let code = &self.codes[writer.0];
+        let step = &code.steps[writer.1];
+        let first = bytes.map_or(0, |bytes| bytes.parts.0);
+        let mut operands = step.inst.operands().into_iter().enumerate();
+        let is_meant = |(number, operand): (usize, Operand)| match operand {
+            Operand::OnChip { role, view, .. } => {
+                role.writes() && first <= view.part.into() && code.buffer(step, number).is_some()
+            }
+            Operand::Dram { .. } => false,
         };
-        let code = &self.codes[index];
-        let Some(buffers) = self.buffers else { return };
-        let Some(used) = buffers.of(code.engine, code.steps[at].pc) else { return };
-        let places = used.iter().filter_map(|buffer| buffers.places.get(*buffer as usize));
-        if !places.clone().any(|place| place.holds(space, hull)) {
-            let meant: Vec<String> = places
-                .filter(|place| place.space == space)
-                .map(|place| format!("{:#x}..{:#x}", place.offset, place.offset + place.bytes))
-                .collect();
-            let bytes = Bytes { memory, parts, bytes: (hull.0 as u64, hull.1 as u64) };
-            let detail = || format!("its buffers lie at {}", meant.join(", "));
-            self.note(FindingKind::OutOfBuffer, (index, at), None, Some(bytes), detail);
+        if operands.any(is_meant) {
+            self.note(FindingKind::Unread, writer, other, bytes, String::new);
         }
+    }
+
+    /// An operand must lie in the buffer that it belongs to.
+    fn check_buffer(&mut self, index: usize, at: usize, touch: &Touch, hull: (i64, i64)) {
+        let buffer = touch.buffer.and_then(|number| self.buffers.get(number as usize));
+        let Some(buffer) = buffer.filter(|buffer| !buffer.holds(touch.footprint.parts, hull)) else { return };
+        let bytes = Bytes {
+            core: self.cores[touch.core],
+            memory: touch.footprint.memory,
+            parts: touch.footprint.parts,
+            bytes: (hull.0 as u64, hull.1 as u64),
+        };
+        let (offset, end) = buffer.hull();
+        let place = Bytes { parts: buffer.parts, bytes: (offset, end), ..bytes };
+        let origin = buffer.origin.and_then(|origin| self.program.origins.get(origin as usize));
+        let detail = || {
+            let origin = origin.map_or(String::new(), |origin| format!(" [{origin}]"));
+            let slots = match buffer.slots {
+                1 => String::new(),
+                slots => format!(", {slots} slots of {} bytes", buffer.bytes),
+            };
+            format!("it belongs to {}{origin}: {place}{slots}", buffer.name)
+        };
+        self.note(FindingKind::OutOfBuffer, (index, at), None, Some(bytes), detail);
     }
 
     fn forget(&mut self) {
-        let mut known = Clock::all();
+        let mut known = Clock::all(self.threads.len());
         for (index, thread) in self.threads.iter().enumerate().filter(|(_, thread)| !thread.halted) {
             // A stream knows all of itself.
-            let mut own = thread.clock;
+            let mut own = thread.clock.clone();
             own.complete(index);
             known.meet(&own);
         }
@@ -317,10 +371,21 @@ impl<'a> Sanitizer<'a> {
         for index in 0..self.threads.len() {
             self.join_waits(index);
         }
+        let mut unread = Vec::new();
+        self.cells.unread(|core, memory, Conflict { earlier, parts, bytes, .. }| {
+            let writer = earlier.map(|stamp| (usize::from(stamp.stream), stamp.step as usize));
+            unread.extend(
+                writer.map(|writer| (writer, Bytes { core: self.cores[core], memory, parts, bytes })),
+            );
+        });
+        for (writer, bytes) in unread {
+            self.unread(writer, None, Some(bytes));
+        }
         for semaphore in 0..self.channels.len() {
             let Channel { given, taken, last, .. } = self.channels[semaphore];
             if let Some(last) = last.filter(|_| given > taken) {
-                let detail = move || format!("semaphore {semaphore} ends at {}", given - taken);
+                let number = semaphore % SEMAPHORES;
+                let detail = move || format!("semaphore {number} ends at {}", given - taken);
                 self.note(FindingKind::SemaphoreLeftOver, last, None, None, detail);
             }
         }
@@ -352,7 +417,7 @@ impl<'a> Sanitizer<'a> {
                     TrapKind::SemaphoreOverflow { .. } => FindingKind::SemaphoreOverflow,
                     _ => FindingKind::Trap,
                 };
-                let index = self.codes.iter().position(|code| code.engine.to_string() == trap.engine);
+                let index = self.codes.iter().position(|code| code.name() == trap.engine);
                 let at = index.and_then(|i| self.codes[i].steps.iter().position(|step| step.pc == trap.pc));
                 if let (Some(index), Some(at)) = (index, at)
                     && !self.index.contains_key(&(kind, (index, at), None))
@@ -364,14 +429,24 @@ impl<'a> Sanitizer<'a> {
                 let sites: Vec<(usize, usize)> = waits
                     .iter()
                     .filter_map(|wait| {
-                        let index = self.codes.iter().position(|code| code.engine == wait.engine)?;
+                        let of = |code: &Code| (code.core, code.engine) == (wait.core, wait.engine);
+                        let index = self.codes.iter().position(of)?;
                         Some((index, self.codes[index].steps.iter().position(|step| step.pc == wait.pc)?))
                     })
                     .collect();
-                let kind = if *circle { FindingKind::Deadlock } else { FindingKind::SemaphoreUnderflow };
                 let Some(first) = sites.first() else { return };
-                let told: Vec<String> =
-                    waits.iter().map(|wait| format!("{} waits: {}", wait.engine, wait.why)).collect();
+                let is_semaphore = |(index, at): &(usize, usize)| {
+                    matches!(self.codes[*index].steps[*at].inst, Inst::Semw { .. })
+                };
+                let kind = match sites.last().is_some_and(is_semaphore) && !circle {
+                    true => FindingKind::SemaphoreUnderflow,
+                    false => FindingKind::Deadlock,
+                };
+                let told: Vec<String> = sites
+                    .iter()
+                    .zip(waits)
+                    .map(|((index, _), wait)| format!("{}: {}", self.codes[*index].name(), wait.why))
+                    .collect();
                 self.note(kind, *first, None, None, || told.join("; "));
                 let others = sites[1..].iter().map(|site| self.site(*site)).collect();
                 if let Some(finding) = self.found.list.last_mut().filter(|finding| finding.kind == kind) {
@@ -418,85 +493,11 @@ impl<'a> Sanitizer<'a> {
         let code = &self.codes[index];
         let step = &code.steps[at];
         Site {
+            core: code.core,
             engine: code.engine,
             pc: step.pc,
             instruction: step.inst.to_string(),
             origin: code.origin(step.pc, &self.program.origins),
         }
     }
-}
-
-/// What an instruction touches, but the DRAM rows that indices name.
-fn touches(inst: &Inst, stream: &Stream) -> Vec<Touch> {
-    let indexed = matches!(inst, Inst::Dga { .. } | Inst::Dsc { .. });
-    let on_chip = |role: Role, view: &View, shape| {
-        let memory = match view.space {
-            Space::Spm => Memory::Spm,
-            Space::Acc => Memory::Acc,
-        };
-        Touch { footprint: Rc::new(Footprint::on_chip(memory, view, shape)), role, reg: view.reg }
-    };
-    let mut found: Vec<Touch> = inst
-        .operands()
-        .into_iter()
-        .filter_map(|operand| match operand {
-            Operand::OnChip { role, view, extent, .. } => {
-                Some(on_chip(role, &view, extent.resolve(&stream.patterns)?))
-            }
-            Operand::Dram { .. } if indexed => None,
-            Operand::Dram { role, ap, reg, .. } => {
-                Some(Touch { footprint: Rc::new(Footprint::in_dram(stream.pattern(ap))?), role, reg })
-            }
-        })
-        .collect();
-    // What is sent to the own core arrives here.
-    if let Inst::Cput { core: 0, dst, shape, .. } = inst {
-        found.push(on_chip(Role::Write, dst, *shape));
-    }
-    found
-}
-
-/// The DRAM rows of a gather or scatter.
-enum Rows {
-    None,
-    /// The indices are not known.
-    Unknown,
-    Known {
-        row: Rc<Footprint>,
-        role: Role,
-        bases: Vec<i64>,
-    },
-}
-
-fn indexed_rows(inst: &Inst, stream: &Stream, chip: Option<&OnChip>) -> Rows {
-    let (role, ap, reg, idx, parts, n0) = match inst {
-        Inst::Dga { ap, reg, idx, parts, n0, .. } => (Role::Read, ap, reg, idx, parts, n0),
-        Inst::Dsc { ap, reg, idx, parts, n0, .. } => (Role::Write, ap, reg, idx, parts, n0),
-        _ => return Rows::None,
-    };
-    let Some(chip) = chip else { return Rows::Unknown };
-    let pattern = stream.pattern(*ap);
-    let [_, n1, n2, _] = pattern.size;
-    let [pitch, s1, s2, _] = pattern.stride;
-    let one = AccessPattern { size: [1, 1, n1, n2], stride: [0, 0, s1, s2], ..*pattern };
-    let Some(row) = Footprint::in_dram(&one) else { return Rows::None };
-    // Indices that cannot be read, or are none, stop the instruction itself.
-    let Ok(place) = chip.place(idx, stream.added(idx.reg), parts.0.into(), [n0.0, 1, 1]) else {
-        return Rows::None;
-    };
-    let mut indices = vec![0i32; n0.0 as usize];
-    let mut bases = Vec::new();
-    for part in 0..usize::from(parts.0) {
-        if chip.lanes[usize::from(idx.part) + part].load(&place, 0, &mut indices).is_err() {
-            return Rows::None;
-        }
-        let valid =
-            indices.iter().filter(|index| (0..i64::from(pattern.size[0])).contains(&i64::from(**index)));
-        bases.extend(valid.map(|index| {
-            stream.added(*reg) + (i64::from(*index) * pitch * i64::from(pattern.dt.bits())).div_euclid(8)
-        }));
-    }
-    bases.sort_unstable();
-    bases.dedup();
-    Rows::Known { row: Rc::new(row), role, bases }
 }

@@ -9,8 +9,7 @@ use indexmap::IndexMap;
 use kiln_machine::isa::Engine;
 use kiln_machine::map::FileMap;
 use kiln_machine::program::{
-    self, Binding, BindingRole, Buffers, HostSegment, ImageExtent, ImageSource, Program, ProgramError,
-    Segment,
+    self, Binding, BindingRole, HostSegment, ImageExtent, ImageSource, Program, ProgramError, Segment,
 };
 use kiln_machine::target::Target;
 use kiln_machine::tensor::Tensor;
@@ -60,8 +59,6 @@ pub struct Options {
     pub trace_limit: Option<usize>,
     /// Look for races, and for whatever else [`Findings`] may hold.
     pub sanitize: bool,
-    /// What the compiler says of the buffers of each device segment, for the sanitizer; none: not known.
-    pub buffers: Vec<Buffers>,
     /// Executes host segments, if there may be any.
     pub host: Option<Box<dyn HostExecutor>>,
 }
@@ -103,16 +100,13 @@ impl<'a> Simulator<'a> {
                 Segment::Host(host) => Loaded::Host(host),
                 Segment::Device(device) => {
                     let decode = |(core, engine, stream): (u8, Engine, &program::Stream)| {
-                        Code::decode(core, engine, &stream.words, &stream.origins, target)
+                        Code::decode(core, engine, stream, target)
                     };
                     let codes = device.all_streams().map(decode).collect::<Result<Vec<_>, _>>()?;
                     cores.extend(codes.iter().map(|code| code.core));
                     Loaded::Device(codes)
                 }
             });
-        }
-        if options.sanitize && cores.len() > 1 {
-            return Err(SimError::SanitizeCores { cores: cores.len() });
         }
         let (mut files, mut extents) = (Vec::new(), Vec::new());
         if !options.timing_only {
@@ -177,17 +171,16 @@ impl<'a> Simulator<'a> {
         let live = |_| Live::new(self.target.partitions, self.target.spm_partition_bytes());
         let mut live: Vec<Live> = self.memories.cores.iter().map(live).collect();
         let (mut tick, mut host_segments) = (0, 0);
-        let mut buffers = self.options.buffers.iter();
         for (index, segment) in self.segments.iter().enumerate() {
             match segment {
                 Loaded::Device(codes) => {
                     self.memories.clear_chip();
                     counters.begin(index as u32, codes);
                     let (memories, counting) = (&mut self.memories, &mut counters);
-                    let buffers = buffers.next();
+                    let cores: Vec<u8> = memories.cores.iter().map(|core| core.number).collect();
                     let sanitizer = self.options.sanitize.then(|| {
                         let found = &mut self.findings;
-                        Sanitizer::new(codes, self.program, index as u32, self.target, buffers, found)
+                        Sanitizer::new(codes, &cores, self.program, index, self.target, found)
                     });
                     let device =
                         Device::new(&settings, codes, memories, counting, &mut live, sanitizer, tick)?;

@@ -48,6 +48,9 @@ pub struct Args {
     /// Count cycles without computing values.
     #[arg(long, conflicts_with = "output_dir")]
     timing_only: bool,
+    /// Stop with an error after so many cycles; without it a program that loops for ever runs for ever.
+    #[arg(long, value_name = "CYCLES")]
+    cycle_limit: Option<u64>,
     /// Threads that compute values; without it as many as the host has. No result depends on it.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -95,6 +98,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
         timing_only: args.timing_only,
+        cycle_limit: args.cycle_limit,
         every_period: args.every_period,
         threads: args.threads,
         trace: args.trace.is_some(),

@@ -11,8 +11,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use indexmap::IndexMap;
-use kiln_machine::isa::{Inst, OFFSET_BITS, ROWS, Space, Word};
-use kiln_machine::program::{BindingRole, Buffers, DeviceSegment, Program, Segment};
+use kiln_machine::isa::{AccessPattern, Inst, OFFSET_BITS, Operand, ROWS, Space, Word};
+use kiln_machine::program::{BindingRole, DeviceSegment, Program, Segment};
 use kiln_machine::target::Target;
 use kiln_machine::tensor::{DType, Tensor};
 use kiln_runtime::{Findings, Options, Simulator};
@@ -36,8 +36,10 @@ pub enum Kind {
     Signal,
     /// All operands in one buffer lie a granule further.
     Buffer,
-    /// One operand of one instruction lies a granule further.
+    /// One operand on chip of one instruction lies a granule further.
     Operand,
+    /// The operands in DRAM that one access pattern describes lie a granule further.
+    Pattern,
 }
 
 /// A way to break a program.
@@ -98,7 +100,6 @@ pub struct Subject {
     pub program: Program,
     pub target: Target,
     folder: std::path::PathBuf,
-    buffers: Vec<Buffers>,
     inputs: IndexMap<String, Tensor>,
     outputs: IndexMap<String, Tensor>,
     cycles: u64,
@@ -116,7 +117,6 @@ fn run(
     program: &Program,
     target: &Target,
     folder: &Path,
-    buffers: &[Buffers],
     inputs: &IndexMap<String, Tensor>,
     cycle_limit: Option<u64>,
 ) -> Result<Outcome, String> {
@@ -124,7 +124,6 @@ fn run(
         model_dir: folder.to_path_buf(),
         threads: NonZeroUsize::new(1),
         sanitize: true,
-        buffers: buffers.to_vec(),
         cycle_limit,
         ..Options::default()
     };
@@ -177,19 +176,14 @@ fn inputs(program: &Program) -> Result<IndexMap<String, Tensor>, String> {
 }
 
 impl Subject {
-    /// A program whose weight files lie in `folder`, with what its compiler says of its buffers.
+    /// A program whose weight files lie in `folder`.
     ///
     /// # Errors
     /// When the whole program does not run, races by the slow reckoning, or has findings: it is then no subject but a
     /// fault.
-    pub fn new(
-        program: Program,
-        target: Target,
-        folder: &Path,
-        buffers: Vec<Buffers>,
-    ) -> Result<Subject, String> {
+    pub fn new(program: Program, target: Target, folder: &Path) -> Result<Subject, String> {
         let inputs = inputs(&program)?;
-        let whole = run(&program, &target, folder, &buffers, &inputs, None)?;
+        let whole = run(&program, &target, folder, &inputs, None)?;
         if let Some(finding) = whole.findings.faults().next() {
             return Err(format!("the whole program has a finding: {finding}"));
         }
@@ -208,16 +202,16 @@ impl Subject {
             unrolled.push(one.map(|(order, one)| (one, order)));
         }
         let folder = folder.to_path_buf();
-        Ok(Subject { program, target, folder, buffers, inputs, outputs, cycles: whole.cycles, unrolled })
+        Ok(Subject { program, target, folder, inputs, outputs, cycles: whole.cycles, unrolled })
     }
 
     /// Every way to break it.
     pub fn mutations(&self) -> Vec<Mutation> {
         let mut found = Vec::new();
-        for (number, (segment, device)) in devices(&self.program).enumerate() {
-            let buffers = self.buffers.get(number);
-            let mut of_buffers: Vec<Vec<Place>> = vec![Vec::new(); buffers.map_or(0, |all| all.places.len())];
-            for (stream, (engine, code)) in device.streams.iter().enumerate() {
+        for (segment, device) in devices(&self.program) {
+            let mut of_buffers: Vec<Vec<Place>> = vec![Vec::new(); device.buffers.len()];
+            for (stream, code) in device.streams.values().enumerate() {
+                let mut buffers = code.buffers.iter();
                 let mut pc = 0;
                 while pc < code.words.len()
                     && let Ok((inst, words)) = Inst::decode(&code.words[pc..])
@@ -227,21 +221,22 @@ impl Subject {
                     match inst {
                         Inst::Semw { .. } => push(Kind::Wait, place(0)),
                         Inst::Sems { .. } => push(Kind::Signal, place(0)),
+                        Inst::Apset { .. } => push(Kind::Pattern, place(0)),
                         _ => {
-                            let used = buffers.and_then(|all| all.of(*engine, pc as u32)).unwrap_or_default();
+                            let known: Vec<(Operand, Option<u32>)> = inst
+                                .operands()
+                                .into_iter()
+                                .map(|operand| (operand, buffers.next().copied().flatten()))
+                                .collect();
                             for at in offsets(&inst) {
                                 push(Kind::Operand, place(at));
                                 let words = &code.words[pc..pc + words];
                                 let space = if bit(words, at - 9) == 0 { Space::Spm } else { Space::Acc };
-                                let offset = offset_at(words, at);
-                                let holds = |buffer: &&u32| {
-                                    buffers.is_some_and(|all| {
-                                        let place = all.places[**buffer as usize];
-                                        place.space == space
-                                            && (place.offset..place.offset + place.bytes).contains(&offset)
-                                    })
+                                let is_here = |(operand, _): &&(Operand, Option<u32>)| {
+                                    matches!(operand, Operand::OnChip { view, .. } if view.space == space
+                                        && u64::from(view.off) == offset_at(words, at))
                                 };
-                                if let Some(buffer) = used.iter().find(holds) {
+                                if let Some((_, Some(buffer))) = known.iter().find(is_here) {
                                     of_buffers[*buffer as usize].push(place(at));
                                 }
                             }
@@ -276,6 +271,13 @@ impl Subject {
                     (0..OFFSET_BITS).for_each(|i| set_bit(words, place.bit + i, moved >> i & 1));
                     Inst::decode(words).ok()?;
                 }
+                Kind::Pattern => {
+                    let Ok((Inst::Apset { ap, pattern }, _)) = Inst::decode(words) else { return None };
+                    let pattern = AccessPattern { base: pattern.base + GRANULE_BYTES, ..pattern };
+                    let mut moved: Vec<Word> = Vec::new();
+                    Inst::Apset { ap, pattern }.encode(&mut moved).ok()?;
+                    words.copy_from_slice(&moved);
+                }
             }
         }
         Some(program)
@@ -300,7 +302,7 @@ impl Subject {
     pub fn judge(&self, mutation: &Mutation) -> Option<(bool, bool)> {
         let program = self.mutant(mutation)?;
         let limit = Some(self.cycles * 4 + 100_000);
-        let outcome = run(&program, &self.target, &self.folder, &self.buffers, &self.inputs, limit).ok()?;
+        let outcome = run(&program, &self.target, &self.folder, &self.inputs, limit).ok()?;
         let reported = outcome.findings.faults().next().is_some();
         let differs = outcome.outputs.is_none_or(|outputs| outputs != self.outputs);
         let changes = differs || self.is_reordered(&program, mutation)?;
@@ -338,7 +340,7 @@ impl Subject {
                 Some(!whole.same(order, &mutant.order()))
             }
             // Other bytes: what changes is a pair without order, since there was none.
-            Kind::Buffer | Kind::Operand => {
+            Kind::Buffer | Kind::Operand | Kind::Pattern => {
                 let (_, device) = devices(program).nth(number)?;
                 let mutant = Unrolled::new(device)?;
                 let order = mutant.order();
@@ -407,5 +409,5 @@ pub fn written(path: &Path) -> Result<Subject, String> {
     let target = Target::preset("edge").map_err(|error| error.to_string())?;
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let program = kiln_machine::asm::assemble(&text, Some(&target)).map_err(|errors| errors.to_string())?;
-    Subject::new(program, target, Path::new("."), Vec::new())
+    Subject::new(program, target, Path::new("."))
 }

@@ -36,12 +36,15 @@
 //! | `.origin name` | an origin, numbered from 0 |
 //! | `.segment device` | starts another device segment (the first is implied) |
 //! | `.segment host inputs=[name,…] outputs=[name,…] reason=name bytecode=hex` | a host segment |
+//! | `.buffer name (spm \| acc) parts=n..n @offset bytes=n [slots=n pitch=bytes] [origin=n]` | a buffer of the segment, numbered from 0 |
+//! | `.buffer name dram @address bytes=n` | one in DRAM |
 //! | `.core n` | the following streams are of this core (0 at the start of a segment) |
 //! | `.engine q0` | the following instructions are this stream's |
 //! | `.from origin:weight …` | origins of the following instructions; without operands, none |
 //! | `.word hex` | 256 raw bits, most significant digit first |
 //!
-//! A label is `name:` before an instruction; labels are known in their stream.
+//! A label is `name:` before an instruction; labels are known in their stream. Behind an instruction `in=[n,-,…]` names the
+//! buffers of its operands in memory, in their order; `-` is none.
 
 mod assemble;
 mod disassemble;
@@ -234,6 +237,36 @@ line 9, column 7: unexpected `3`
 line 10, column 1: no directive `.what`
 line 11, column 13: 99999999999999999999 is not in -9223372036854775808..=9223372036854775807";
         assert_eq!(errors, expected);
+        let text = ".target edge\n.buffer a spm parts=0..4 @0x0 bytes=8\n.engine vec\n vts add, spm[0:0].f32, \
+                    spm[0:0].f32, 1.0f, 1:1x1x1 in=[0]\n viota spm[0:0].f32, 1:1x1x1 in=[1]\n halt in=[0]\n";
+        let errors = assemble(text, None).unwrap_err().to_string();
+        let expected = "\
+line 4, column 53: buffers of 2 operands are wanted, not of 1
+line 6, column 7: buffers of 0 operands are wanted, not of 1";
+        assert_eq!(errors, expected);
+    }
+
+    #[test]
+    fn operands_name_their_buffers() {
+        let text = ".target edge\n.dram 0x100\n.origin o\n.buffer w dram @0x40 bytes=64\n.buffer \"a b\" acc parts=2..64 @0x10 bytes=8 \
+                    slots=3 pitch=32 origin=0\n.engine q0\n dld acc[2:0x10].f32, ap0 in=[1,0]\n halt\n.engine vec\n \
+                    vts add, spm[0:0].f32, acc[2:0x10].f32, 1.0f, 1:1x1x1 in=[-,1]\n viota spm[0:0].f32, 1:1x1x1\n halt\n";
+        let program = assemble(text, None).unwrap();
+        let Segment::Device(device) = &program.segments[0] else { panic!("device") };
+        assert_eq!(device.buffers[1].parts, (2, 64));
+        assert_eq!((device.buffers[1].slots, device.buffers[1].origin), (3, Some(0)));
+        assert_eq!(device.streams[&Engine::Queue(0)].buffers, [Some(1), Some(0)]);
+        assert_eq!(device.streams[&Engine::Vec].buffers, [None, Some(1), None]);
+        program.validate().unwrap();
+        let again = disassemble(&program, BlobText::Whole);
+        assert_eq!(assemble(&again, None).unwrap(), program, "{again}");
+        for (wrong, why) in [
+            ("in=[0,1]", "stream q0: word 0: the buffer of an operand is in another memory"),
+            ("in=[2,0]", "stream q0: word 0: buffer 2 does not exist"),
+        ] {
+            let error = assemble(&text.replace("in=[1,0]", wrong), None).unwrap().validate().unwrap_err();
+            assert_eq!(error.to_string(), format!("the program is inconsistent: {why}"));
+        }
     }
 
     /// Text made of pieces of programs, so that the reader gets far before it fails.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::isa::{Engine, Word};
 use crate::tensor::DType;
 
-pub use buffers::{BufferPlace, Buffers};
+pub use buffers::{Buffer, Memory};
 
 /// A compiled model, complete but for the bytes of the files it refers to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -297,12 +297,14 @@ pub struct DeviceSegment {
     pub streams: BTreeMap<Engine, Stream>,
     /// The streams of other cores, by number.
     pub others: BTreeMap<u8, BTreeMap<Engine, Stream>>,
+    /// The buffers that [`Stream::buffers`] index; on chip they are those of the core whose stream names them.
+    pub buffers: Vec<Buffer>,
 }
 
 impl DeviceSegment {
     /// Streams of core 0 alone.
     pub fn of_one_core(streams: BTreeMap<Engine, Stream>) -> Self {
-        DeviceSegment { streams, others: BTreeMap::new() }
+        DeviceSegment { streams, ..DeviceSegment::default() }
     }
 
     /// The streams of a core; `None` if it has none.
@@ -328,6 +330,9 @@ pub struct Stream {
     pub words: Vec<Word>,
     /// Origins by ranges of words, ascending and disjoint.
     pub origins: Vec<OriginRange>,
+    /// For each operand in memory of each instruction, in their order ([`crate::isa::Inst::operands`]), the buffer that
+    /// it lies in, where one is known; empty if none is.
+    pub buffers: Vec<Option<u32>>,
 }
 
 /// Where a range of words comes from.

@@ -4,7 +4,7 @@ use kiln_machine::duration::Cost;
 use kiln_machine::isa::{Engine, Inst, RedOp, Shape, View};
 
 use super::{Device, Meeting};
-use crate::code::Step;
+use crate::code::{Code, Step};
 use crate::error::TrapKind;
 use crate::execute::side;
 use crate::lane::OnChip;
@@ -45,25 +45,17 @@ impl<'a> Device<'a> {
     /// its end.
     pub(super) fn meet(&mut self, index: usize, group: u8) -> Result<(), TrapKind> {
         let codes = self.codes;
-        let running: Vec<u64> = self.memories.cores.iter().map(|core| core.number.into()).collect();
-        let has_streams = |core: &u64| codes.iter().any(|code| u64::from(code.core) == *core);
-        let running: Vec<u64> = running.into_iter().filter(has_streams).collect();
-        let members = self.torus.members(codes[index].core.into(), group, &running)?;
-        let mut streams = Vec::new();
-        for member in &members {
-            let engine_of =
-                |i: &usize| u64::from(codes[*i].core) == *member && codes[*i].engine == Engine::Col;
-            let Some(stream) = (0..codes.len()).find(engine_of) else { return Ok(()) };
-            if self.meetings[stream] != Meeting::There || self.group_of(stream) != Some(group) {
-                return Ok(());
-            }
-            streams.push(stream);
-        }
+        let members = self.members(index, group)?;
+        let there: Option<Vec<usize>> = members.iter().map(|core| self.at_meeting(*core, group)).collect();
+        let Some(streams) = there else { return Ok(()) };
         let insts: Vec<&Inst> =
             streams.iter().map(|stream| &codes[*stream].steps[self.streams[*stream].at].inst).collect();
         let reduce = insts.iter().filter(|inst| matches!(inst, Inst::Cred { .. })).count();
         if reduce > 0 && reduce < insts.len() {
             return Err(TrapKind::Extents("one core of a group reduces, another waits".into()));
+        }
+        if let Some(sanitizer) = &mut self.sanitizer {
+            sanitizer.meet(&streams, &self.streams);
         }
         let end = match insts[0] {
             Inst::Cred { op, src, shape, .. } => {
@@ -85,6 +77,31 @@ impl<'a> Device<'a> {
             self.clocks[stream].next = end;
         }
         Ok(())
+    }
+
+    /// The cores of a stream's group that have streams, in ascending order.
+    fn members(&self, index: usize, group: u8) -> Result<Vec<u64>, TrapKind> {
+        let cores = self.memories.cores.iter().map(|core| core.number);
+        let running: Vec<u64> =
+            cores.filter(|core| self.codes.iter().any(|code| code.core == *core)).map(u64::from).collect();
+        self.torus.members(self.codes[index].core.into(), group, &running)
+    }
+
+    /// The collective stream of a core, if it has come to the meeting of this group.
+    fn at_meeting(&self, core: u64, group: u8) -> Option<usize> {
+        let of_core = |code: &Code| u64::from(code.core) == core && code.engine == Engine::Col;
+        let stream = self.codes.iter().position(of_core)?;
+        (self.meetings[stream] == Meeting::There && self.group_of(stream) == Some(group)).then_some(stream)
+    }
+
+    /// The cores that a stream at a meeting waits for.
+    pub(crate) fn missing(&self, index: usize, group: u8) -> Vec<u8> {
+        let members = self.members(index, group).unwrap_or_default();
+        members
+            .iter()
+            .filter(|core| self.at_meeting(**core, group).is_none())
+            .map(|core| *core as u8)
+            .collect()
     }
 
     /// The group whose meeting a stream is at.

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use indexmap::IndexMap;
 
 use super::clock::Clock;
-use super::footprint::{Footprint, Memory};
+use super::footprint::Footprint;
+use kiln_machine::program::Memory;
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
@@ -32,15 +33,15 @@ pub(crate) struct Stamp {
     pub(crate) time: u64,
     /// Index of the instruction in its stream's code.
     pub(crate) step: u32,
-    pub(crate) stream: u8,
+    pub(crate) stream: u16,
 }
 
 impl Stamp {
     /// No access.
-    const NONE: Stamp = Stamp { time: 0, step: 0, stream: u8::MAX };
+    const NONE: Stamp = Stamp { time: 0, step: 0, stream: u16::MAX };
 
     fn is_some(&self) -> bool {
-        self.stream != u8::MAX
+        self.stream != u16::MAX
     }
 }
 
@@ -94,6 +95,8 @@ pub(crate) enum ConflictKind {
     WriteAfterRead,
     WriteAfterWrite,
     Unwritten,
+    /// What was written before was never read.
+    Unread,
 }
 
 /// An access under way.
@@ -125,6 +128,9 @@ impl State {
         }
         if access.reads && access.strict && !self.written.is_some() {
             tell(ConflictKind::Unwritten, None);
+        }
+        if access.writes && !access.reads && access.strict && self.is_unread() {
+            tell(ConflictKind::Unread, Some(self.written));
         }
         if access.writes {
             for reader in self.readers().filter(|reader| !access.follows(reader)) {
@@ -159,6 +165,11 @@ impl State {
         }
     }
 
+    /// Whether something was written that nothing has read since.
+    fn is_unread(&self) -> bool {
+        self.written.is_some() && self.readers().next().is_none()
+    }
+
     /// Whether every stream knows all of it.
     fn is_known(&self, clock: &Clock) -> bool {
         let knows = |stamp: &Stamp| clock.knows(stamp.stream.into(), stamp.time);
@@ -183,7 +194,8 @@ struct Read {
 
 /// All memories.
 pub(crate) struct Cells {
-    chip: [Vec<Option<Page>>; 2],
+    /// Scratchpad and accumulators of each core.
+    chip: Vec<[Vec<Option<Page>>; 2]>,
     dram: IndexMap<u64, Page>,
     /// Blocks of DRAM by number.
     blocks: IndexMap<u64, Block>,
@@ -197,11 +209,11 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// Untouched memories: bytes of a scratchpad partition and of an accumulator partition.
-    pub(crate) fn new(partitions: u32, spm_bytes: u64, acc_bytes: u64) -> Self {
+    /// Untouched memories of so many cores: bytes of a scratchpad partition and of an accumulator partition.
+    pub(crate) fn new(cores: usize, partitions: u32, [spm_bytes, acc_bytes]: [u64; 2]) -> Self {
         let pages = |bytes: u64| vec![None; bytes.div_ceil(PAGE) as usize];
         Self {
-            chip: [pages(spm_bytes), pages(acc_bytes)],
+            chip: vec![[pages(spm_bytes), pages(acc_bytes)]; cores],
             dram: IndexMap::new(),
             blocks: IndexMap::new(),
             listed: 0,
@@ -212,9 +224,11 @@ impl Cells {
         }
     }
 
-    /// An access to the bytes of a footprint, which must lie in its memory.
+    /// An access to the bytes of a footprint, which must lie in its memory: on chip that of a core, by its place among
+    /// all cores.
     pub(crate) fn access(
         &mut self,
+        core: usize,
         footprint: &Rc<Footprint>,
         base: i64,
         access: &Access<'_>,
@@ -254,7 +268,7 @@ impl Cells {
                 }
             }
         }
-        self.touch(footprint.memory, footprint.parts, &runs, access, tell);
+        self.touch((core, footprint.memory), footprint.parts, &runs, access, tell);
         self.runs = runs;
     }
 
@@ -270,14 +284,14 @@ impl Cells {
             let inside = runs.iter().flat_map(|run| by_block(*run)).filter(|run| run.0 / BLOCK == number);
             let inside: Vec<(u64, u64)> = inside.collect();
             let access = Access { stamp, clock: &clock, reads: true, writes: false, strict: false };
-            self.touch(Memory::Dram, (0, 1), &inside, &access, |_| {});
+            self.touch((0, Memory::Dram), (0, 1), &inside, &access, |_| {});
         }
     }
 
     /// An access to runs of bytes that ascend and are apart, in some partitions.
     fn touch(
         &mut self,
-        memory: Memory,
+        (core, memory): (usize, Memory),
         parts: (u32, u32),
         runs: &[(u64, u64)],
         access: &Access<'_>,
@@ -302,12 +316,39 @@ impl Cells {
             let untouched = || vec![Band { end: partitions, cells: vec![Cell::untouched()] }];
             let page = match memory {
                 Memory::Dram => self.dram.entry(number).or_insert_with(untouched),
-                _ => self.chip[memory as usize][number as usize].get_or_insert_with(untouched),
+                _ => self.chip[core][memory as usize][number as usize].get_or_insert_with(untouched),
             };
             touch_page(page, parts, &inside, access, &mut self.scratch, |kind, earlier, parts, bytes| {
                 let bytes = (first + u64::from(bytes.0), first + u64::from(bytes.1));
                 tell(Conflict { kind, earlier, parts, bytes });
             });
+        }
+    }
+
+    /// The bytes on chip that were written and that nothing has read, with their core, memory and writer.
+    pub(crate) fn unread(&self, mut tell: impl FnMut(usize, Memory, Conflict)) {
+        for (core, chip) in self.chip.iter().enumerate() {
+            for (memory, pages) in [Memory::Spm, Memory::Acc].into_iter().zip(chip) {
+                for (number, page) in pages.iter().enumerate() {
+                    let mut begin = 0;
+                    for band in page.iter().flatten() {
+                        let parts = (std::mem::replace(&mut begin, band.end), band.end);
+                        let ends = band.cells.iter().skip(1).map(|next| next.start).chain([PAGE as u16]);
+                        for (cell, end) in
+                            band.cells.iter().zip(ends).filter(|(cell, _)| cell.state.is_unread())
+                        {
+                            let first = number as u64 * PAGE;
+                            let bytes = (first + u64::from(cell.start), first + u64::from(end));
+                            let earlier = Some(cell.state.written);
+                            tell(
+                                core,
+                                memory,
+                                Conflict { kind: ConflictKind::Unread, earlier, parts, bytes },
+                            );
+                        }
+                    }
+                }
+            }
         }
     }
 

@@ -3,55 +3,67 @@
 //! A stream's own time is the number of its signals. What it does at time `t` is known to another stream once that one
 //! has waited for the signal that ended time `t`, or for one behind it. A semaphore has one producer and one consumer,
 //! so that the unit taken n-th is the one given n-th whatever the timing, and the order told by clocks is exact.
+//!
+//! Streams are numbered over all cores. Semaphores are a core's own; between cores a barrier carries clocks: each stream
+//! that comes to it ends a time of its own, and all go on with what any of them knew.
 
 use std::collections::VecDeque;
 
-use kiln_machine::isa::Engine;
-
-/// For each stream, how many of its times are known to be complete.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Clock([u64; Engine::COUNT]);
+/// For each stream, how many of its times are known to be complete; none of those that it does not name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock(Vec<u64>);
 
 impl Clock {
     /// Whether what the stream did at `time` is known to be complete.
     #[inline]
     pub(crate) fn knows(&self, stream: usize, time: u64) -> bool {
-        self.0[stream] > time
+        self.of(stream) > time
     }
 
     /// How many times of the stream are complete.
+    #[inline]
     pub(crate) fn of(&self, stream: usize) -> u64 {
-        self.0[stream]
+        self.0.get(stream).copied().unwrap_or(0)
     }
 
     /// Know also what the other knows.
     pub(crate) fn join(&mut self, other: &Clock) {
-        self.0.iter_mut().zip(other.0).for_each(|(mine, other)| *mine = (*mine).max(other));
+        self.reach(other.0.len());
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine = (*mine).max(*other));
     }
 
     /// Know only what the other knows too.
     pub(crate) fn meet(&mut self, other: &Clock) {
-        self.0.iter_mut().zip(other.0).for_each(|(mine, other)| *mine = (*mine).min(other));
+        self.0.truncate(other.0.len());
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine = (*mine).min(*other));
     }
 
     /// Whether the other knows nothing more.
     pub(crate) fn covers(&self, other: &Clock) -> bool {
-        self.0.iter().zip(other.0).all(|(mine, other)| *mine >= other)
+        other.0.iter().enumerate().all(|(stream, time)| self.of(stream) >= *time)
     }
 
-    /// A clock that knows all of every stream.
-    pub(crate) fn all() -> Self {
-        Clock([u64::MAX; Engine::COUNT])
+    /// A clock that knows all of so many streams.
+    pub(crate) fn all(streams: usize) -> Self {
+        Clock(vec![u64::MAX; streams])
     }
 
     /// Know all of a stream.
     pub(crate) fn complete(&mut self, stream: usize) {
+        self.reach(stream + 1);
         self.0[stream] = u64::MAX;
     }
 
     /// Begin the next time of one's own; what came before is complete as far as oneself is concerned.
     pub(crate) fn tick(&mut self, own: usize) {
+        self.reach(own + 1);
         self.0[own] += 1;
+    }
+
+    fn reach(&mut self, streams: usize) {
+        if self.0.len() < streams {
+            self.0.resize(streams, 0);
+        }
     }
 }
 
@@ -82,7 +94,7 @@ impl Channel {
             self.taken_at.pop_front();
         }
         self.given += u64::from(n);
-        self.signals.push_back((self.given, *clock));
+        self.signals.push_back((self.given, clock.clone()));
         self.given - self.known
     }
 
@@ -99,11 +111,10 @@ impl Channel {
             match (*given).cmp(&self.taken) {
                 std::cmp::Ordering::Less => self.signals.pop_front(),
                 std::cmp::Ordering::Equal => {
-                    let clock = *clock;
-                    self.signals.pop_front();
-                    return (n > 0).then_some(clock);
+                    let clock = self.signals.pop_front().map(|(_, clock)| clock);
+                    return clock.filter(|_| n > 0);
                 }
-                std::cmp::Ordering::Greater => return (n > 0).then_some(*clock),
+                std::cmp::Ordering::Greater => return (n > 0).then(|| clock.clone()),
             };
         }
         None

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use kiln_machine::isa::Engine;
 
-pub use super::footprint::Memory;
+pub use kiln_machine::program::Memory;
 
 /// What a finding says. Each has a stable code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,8 @@ pub enum FindingKind {
     WriteAfterWrite,
     /// Bytes are read that no instruction wrote.
     Unwritten,
+    /// Bytes of a buffer are written and never read.
+    Unread,
     /// An operand leaves its memory.
     OutOfBounds,
     /// An operand leaves its buffer for another's bytes.
@@ -44,6 +46,7 @@ impl FindingKind {
             FindingKind::WriteAfterRead => "kiln::sanitize::write_after_read",
             FindingKind::WriteAfterWrite => "kiln::sanitize::write_after_write",
             FindingKind::Unwritten => "kiln::sanitize::unwritten",
+            FindingKind::Unread => "kiln::sanitize::unread",
             FindingKind::OutOfBounds => "kiln::sanitize::out_of_bounds",
             FindingKind::OutOfBuffer => "kiln::sanitize::out_of_buffer",
             FindingKind::Deadlock => "kiln::sanitize::deadlock",
@@ -71,8 +74,13 @@ impl FindingKind {
             }
             FindingKind::WriteAfterWrite => "one of the two must wait for a signal of the other",
             FindingKind::Unwritten => "an address or an extent is wrong, or a write is missing",
+            FindingKind::Unread => {
+                "an address or an extent is wrong, there or where they should have been read"
+            }
             FindingKind::OutOfBounds | FindingKind::OutOfBuffer => "an address or an extent is wrong",
-            FindingKind::Deadlock => "each engine waits for a semaphore that only the next one could signal",
+            FindingKind::Deadlock => {
+                "each engine waits for what only the next one could do: signal a semaphore, or come to a barrier"
+            }
             FindingKind::SemaphoreUnderflow => "a signal is missing, or a wait is one too many",
             FindingKind::SemaphoreOverflow => {
                 "let the producer wait for credits that its consumer gives back"
@@ -89,6 +97,8 @@ impl FindingKind {
 /// An instruction of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
+    /// Its core.
+    pub core: u8,
     /// The stream.
     pub engine: Engine,
     /// Word index in it.
@@ -102,6 +112,8 @@ pub struct Site {
 /// Bytes of a memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
+    /// On chip: of which core.
+    pub core: u8,
     /// Which memory.
     pub memory: Memory,
     /// First partition and one past the last; `(0, 1)` in DRAM.
@@ -129,9 +141,26 @@ pub struct Finding {
     pub times: u64,
 }
 
+/// Which core, where it is not the first.
+struct OfCore(u8);
+
+impl Display for OfCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, " of core {}", self.0) }
+    }
+}
+
 impl Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} word {}: {}  [{}]", self.engine, self.pc, self.instruction, self.origin)
+        write!(
+            f,
+            "{}{} word {}: {}  [{}]",
+            self.engine,
+            OfCore(self.core),
+            self.pc,
+            self.instruction,
+            self.origin
+        )
     }
 }
 
@@ -140,7 +169,12 @@ impl Display for Bytes {
         let ((first, end), (low, high)) = (self.parts, self.bytes);
         match self.memory {
             Memory::Dram => write!(f, "DRAM bytes {low:#x}..{high:#x}"),
-            memory => write!(f, "{} partitions {first}..{end}, bytes {low:#x}..{high:#x}", memory.name()),
+            memory => write!(
+                f,
+                "{}{} partitions {first}..{end}, bytes {low:#x}..{high:#x}",
+                memory.name(),
+                OfCore(self.core)
+            ),
         }
     }
 }
@@ -152,6 +186,7 @@ impl Display for Finding {
             FindingKind::WriteAfterRead => f.write_str("a write races with a read before it")?,
             FindingKind::WriteAfterWrite => f.write_str("two writes race")?,
             FindingKind::Unwritten => f.write_str("a read of bytes that nothing wrote")?,
+            FindingKind::Unread => f.write_str("bytes of a buffer that nothing reads")?,
             FindingKind::OutOfBounds => f.write_str("an operand out of bounds")?,
             FindingKind::OutOfBuffer => f.write_str("an operand outside its buffer")?,
             FindingKind::Deadlock => f.write_str("a deadlock")?,

@@ -4,28 +4,7 @@
 //! bits until a run is given out: DRAM holds elements of four bits.
 
 use kiln_machine::isa::{AccessPattern, Shape, View};
-
-/// A memory that operands lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Memory {
-    /// The scratchpad.
-    Spm,
-    /// The accumulators.
-    Acc,
-    /// Off chip.
-    Dram,
-}
-
-impl Memory {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Memory::Spm => "spm",
-            Memory::Acc => "acc",
-            Memory::Dram => "dram",
-        }
-    }
-}
+use kiln_machine::program::Memory;
 
 /// The bytes of an operand, relative to a base that a register may move.
 #[derive(Clone, Debug, PartialEq, Eq)]

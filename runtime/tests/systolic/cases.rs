@@ -354,7 +354,7 @@ impl Case {
         let stream = |insts: &mut dyn Iterator<Item = Inst>| {
             let mut words = Vec::new();
             insts.for_each(|inst| inst.encode(&mut words).expect("operands fit"));
-            Stream { words, origins: Vec::new() }
+            Stream { words, ..Stream::default() }
         };
         let streams =
             [(Engine::Queue(0), stream(&mut queue.into_iter())), (Engine::Mxu, stream(&mut { matrix }))];

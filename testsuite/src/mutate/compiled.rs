@@ -17,6 +17,5 @@ pub fn compiled(folder: &Path, target: &str) -> Result<Subject, String> {
     options.device_only = true;
     options.choose_unbound_dims().map_err(|error| error.in_one_line())?;
     let compiled = kiln::compile(&options).map_err(|error| error.in_one_line())?;
-    let buffers = compiled.stats.emitted.buffers.clone();
-    Subject::new(compiled.program, target, folder, buffers)
+    Subject::new(compiled.program, target, folder)
 }

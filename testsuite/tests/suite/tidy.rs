@@ -271,3 +271,60 @@ fn every_pass_has_a_golden() {
         "passes without a golden in testsuite/golden/passes",
     );
 }
+
+/// Faults that the commands cannot bring about, with the reason; the tests of their crates do.
+const UNSEEN_FAULTS: &[(&str, &str)] = &[
+    ("kiln::sim::missing_input", "the commands draw what is not given"),
+    ("kiln::sim::file", "a file that shrinks during a run"),
+    ("kiln::sim::binding", "no program that is written holds such a pair of types"),
+    ("kiln::sim::host_segment", "the commands bring a host executor"),
+    ("engine {engine} does not execute this instruction", "a program with one is refused before it runs"),
+];
+
+/// All goldens, without the marks of comments and of the frames that messages are printed in.
+fn goldens_in_one_line() -> String {
+    let mut paths = Vec::new();
+    for extension in ["s", "test"] {
+        sources::files(&repository().join("testsuite/golden"), extension, &mut paths).expect("the goldens");
+    }
+    let text: String = paths.iter().map(|path| fs::read_to_string(path).expect("a golden")).collect();
+    let lines = text.lines().map(|line| line.trim_start_matches([';', '#', ' ', '│', '×']));
+    lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+/// Every error of a program file, of a run and of the sanitizer, and every trap, is the output of some golden.
+#[test]
+fn every_fault_has_a_golden() {
+    let source = |path: &str| fs::read_to_string(repository().join(path)).expect("a source");
+    let errors = source("runtime/src/error.rs");
+    let (runs, traps) = errors.split_once("pub enum TrapKind").expect("the traps");
+    let codes = |text: &str, before: &str, after: char| -> Vec<String> {
+        let pieces = text.split(before).skip(1);
+        pieces.filter_map(|piece| Some(piece.split(after).next()?.to_owned())).collect()
+    };
+    let mut wanted = codes(runs, "code(", ')');
+    wanted.extend(codes(&source("backend/machine/src/program.rs"), "code(", ')'));
+    wanted.extend(
+        codes(&source("runtime/src/sanitize/finding.rs"), "=> \"kiln", '"')
+            .iter()
+            .map(|c| format!("kiln{c}")),
+    );
+    wanted.extend(codes(traps, "#[error(\"", '"'));
+    assert!(wanted.len() > 50, "only {} faults were found: the check has lost its object", wanted.len());
+    let told = goldens_in_one_line();
+    // Of a message the longest piece between its values.
+    let piece = |message: &str| {
+        let pieces = message.split('}').filter_map(|piece| piece.split('{').next());
+        pieces.max_by_key(|piece| piece.len()).unwrap_or_default().trim().to_owned()
+    };
+    let is_told = |fault: &String| told.contains(&piece(fault));
+    let unseen = |fault: &String| UNSEEN_FAULTS.iter().any(|(known, _)| known == fault);
+    none(
+        wanted.iter().filter(|fault| !is_told(fault) && !unseen(fault)).cloned().collect(),
+        "faults without a golden in testsuite/golden",
+    );
+    none(
+        wanted.iter().filter(|fault| is_told(fault) && unseen(fault)).cloned().collect(),
+        "faults that have a golden after all",
+    );
+}

@@ -58,9 +58,16 @@ struct StreamDraft<'t> {
     words: u32,
 }
 
+/// The streams of a device segment, still text, and its buffers.
+#[derive(Default)]
+struct DeviceDraft<'t> {
+    streams: BTreeMap<(u8, Engine), StreamDraft<'t>>,
+    buffers: Vec<Buffer>,
+}
+
 /// A segment, its streams still text.
 enum SegmentDraft<'t> {
-    Device(BTreeMap<(u8, Engine), StreamDraft<'t>>),
+    Device(DeviceDraft<'t>),
     Host(HostSegment),
 }
 
@@ -124,13 +131,47 @@ impl<'t> Assembler<'t> {
 
     fn stream(&mut self, c: &Cursor<'t>) -> Result<&mut StreamDraft<'t>, SyntaxError> {
         let engine = self.engine.ok_or_else(|| c.error("an instruction or label before any `.engine`"))?;
+        let core = self.core;
+        Ok(self.device(c)?.streams.entry((core, engine)).or_default())
+    }
+
+    /// The device segment under way; one begins if there is none.
+    fn device(&mut self, c: &Cursor<'t>) -> Result<&mut DeviceDraft<'t>, SyntaxError> {
         if !matches!(self.segments.last(), Some(SegmentDraft::Device(_))) {
-            self.segments.push(SegmentDraft::Device(BTreeMap::new()));
+            self.segments.push(SegmentDraft::Device(DeviceDraft::default()));
         }
         match self.segments.last_mut() {
-            Some(SegmentDraft::Device(streams)) => Ok(streams.entry((self.core, engine)).or_default()),
+            Some(SegmentDraft::Device(device)) => Ok(device),
             _ => Err(c.error("no device segment")),
         }
+    }
+
+    fn buffer(&mut self, c: &mut Cursor<'t>) -> Statement {
+        let name = c.name()?;
+        let memory =
+            c.choice("memory", |name| Memory::ALL.into_iter().find(|memory| memory.name() == name))?;
+        let parts = if memory == Memory::Dram {
+            (0, 1)
+        } else {
+            required(c, "parts")?;
+            let (first, end) = range(c, 0, u32::MAX.into())?;
+            (first as u32, end as u32)
+        };
+        c.expect("@")?;
+        let offset = address(c)?;
+        required(c, "bytes")?;
+        let bytes = address(c)?;
+        let (mut slots, mut pitch) = (1, 0);
+        if option(c, "slots")? {
+            slots = c.integer(1, u32::MAX.into())? as u32;
+            required(c, "pitch")?;
+            pitch = address(c)?;
+        }
+        let origin = if option(c, "origin")? { Some(c.integer(0, u32::MAX.into())? as u32) } else { None };
+        let at = c.clone();
+        let buffer = Buffer { name, origin, memory, parts, offset, bytes, slots, pitch };
+        self.device(&at)?.buffers.push(buffer);
+        Ok(())
     }
 
     fn directive(&mut self, c: &mut Cursor<'t>) -> Statement {
@@ -162,6 +203,7 @@ impl<'t> Assembler<'t> {
                 self.program.origins.push(name);
             }
             ".segment" => self.segment(c)?,
+            ".buffer" => self.buffer(c)?,
             ".core" => (self.core, self.engine) = (c.integer(0, 255)? as u8, None),
             ".engine" => {
                 let at = c.clone();
@@ -307,7 +349,7 @@ impl<'t> Assembler<'t> {
     fn segment(&mut self, c: &mut Cursor<'t>) -> Statement {
         (self.engine, self.core) = (None, 0);
         if c.eat("device") {
-            self.segments.push(SegmentDraft::Device(BTreeMap::new()));
+            self.segments.push(SegmentDraft::Device(DeviceDraft::default()));
             return Ok(());
         }
         c.expect("host")?;
@@ -349,8 +391,8 @@ impl<'t> Assembler<'t> {
         for draft in self.segments {
             program.segments.push(match draft {
                 SegmentDraft::Host(host) => Segment::Host(host),
-                SegmentDraft::Device(streams) => {
-                    let mut device = DeviceSegment::default();
+                SegmentDraft::Device(DeviceDraft { streams, buffers }) => {
+                    let mut device = DeviceSegment { buffers, ..DeviceSegment::default() };
                     for ((core, engine), draft) in streams {
                         let of_core = match core {
                             0 => &mut device.streams,
@@ -387,23 +429,53 @@ impl StreamDraft<'_> {
     /// Reads the operands of every instruction, labels now known.
     fn read(self, errors: &mut Vec<AsmError>) -> Stream {
         let mut words: Vec<Word> = Vec::with_capacity(self.words as usize);
+        let mut buffers = Vec::new();
         for Pending { line, text, mnemonic, at } in self.pending {
             let mut c = text.with_labels(&self.labels);
             let result = match mnemonic {
                 ".word" => raw_word(&mut c).map(|word| words.push(word)),
-                _ => read_instruction(mnemonic, &mut c, &mut words),
+                _ => read_instruction(mnemonic, &mut c, &mut words, &mut buffers),
             };
             if let Err(e) = result {
                 errors.push(AsmError { line, column: e.column, message: e.message });
             }
             debug_assert!(words.len() >= at as usize || !errors.is_empty());
         }
-        Stream { words, origins: self.origins }
+        if buffers.iter().all(Option::is_none) {
+            buffers.clear();
+        }
+        Stream { words, origins: self.origins, buffers }
     }
 }
 
-fn read_instruction(mnemonic: &str, c: &mut Cursor<'_>, words: &mut Vec<Word>) -> Statement {
+/// An instruction, and the buffers of its operands.
+fn read_instruction(
+    mnemonic: &str,
+    c: &mut Cursor<'_>,
+    words: &mut Vec<Word>,
+    buffers: &mut Vec<Option<u32>>,
+) -> Statement {
     let inst = Inst::parse_operands(mnemonic, c).unwrap_or_else(|| Err(c.expected("an instruction")))?;
+    c.skip_blanks();
+    let at = c.clone();
+    let operands = inst.operands().len();
+    if option(c, "in")? {
+        let mut used = Vec::new();
+        c.expect("[")?;
+        while !c.eat("]") {
+            if !used.is_empty() {
+                c.expect(",")?;
+            }
+            used.push(if c.eat("-") { None } else { Some(c.integer(0, u32::MAX.into())? as u32) });
+        }
+        if used.len() != operands {
+            let given = used.len();
+            return Err(at.error(format!("buffers of {operands} operands are wanted, not of {given}")));
+        }
+        buffers.extend(used);
+    } else {
+        buffers.extend(std::iter::repeat_n(None, operands));
+    }
     finished(c)?;
     inst.encode(words).map_err(|e| c.error(e.to_string()))
 }

@@ -64,6 +64,7 @@ fn write_program(out: &mut String, p: &Program, blobs: BlobText) -> fmt::Result 
         match segment {
             Segment::Device(device) => {
                 writeln!(out, ".segment device")?;
+                device.buffers.iter().try_for_each(|buffer| write_buffer(out, buffer))?;
                 let mut last = 0;
                 for (core, engine, stream) in device.all_streams() {
                     if core != last {
@@ -129,6 +130,21 @@ fn write_extent(out: &mut String, e: &ImageExtent) -> fmt::Result {
     }
 }
 
+fn write_buffer(out: &mut String, b: &Buffer) -> fmt::Result {
+    write!(out, ".buffer {} {}", Quoted(&b.name), b.memory.name())?;
+    if b.memory != Memory::Dram {
+        write!(out, " parts={}..{}", b.parts.0, b.parts.1)?;
+    }
+    write!(out, " @{:#x} bytes={}", b.offset, b.bytes)?;
+    if (b.slots, b.pitch) != (1, 0) {
+        write!(out, " slots={} pitch={}", b.slots, b.pitch)?;
+    }
+    match b.origin {
+        Some(origin) => writeln!(out, " origin={origin}"),
+        None => writeln!(out),
+    }
+}
+
 /// A decoded stream: word index, and the instruction or the word that is none.
 fn decode_stream(words: &[Word]) -> Vec<(u32, Result<Inst, Word>)> {
     let (mut list, mut at) = (Vec::new(), 0);
@@ -157,6 +173,7 @@ fn write_stream(out: &mut String, stream: &Stream) -> fmt::Result {
     let jumps = items.iter().filter_map(|(_, i)| i.as_ref().ok().and_then(jump_target));
     let labels: BTreeSet<u32> = jumps.map(|pc| pc.0).filter(|pc| starts.contains(pc)).collect();
     let mut current: &[OriginShare] = &[];
+    let mut buffers = stream.buffers.iter();
     for (at, item) in &items {
         let shares =
             stream.origins.iter().find(|r| (r.start..r.end).contains(at)).map_or(&[][..], |r| &r.shares);
@@ -169,12 +186,22 @@ fn write_stream(out: &mut String, stream: &Stream) -> fmt::Result {
             writeln!(out, "L{at}:")?;
         }
         match item {
-            Ok(inst) => match jump_target(inst).filter(|pc| labels.contains(&pc.0)) {
-                Some(Pc(to)) => {
-                    writeln!(out, "    {}", inst.to_string().replace(&format!("@{to}"), &format!("L{to}")))?
+            Ok(inst) => {
+                match jump_target(inst).filter(|pc| labels.contains(&pc.0)) {
+                    Some(Pc(to)) => {
+                        write!(out, "    {}", inst.to_string().replace(&format!("@{to}"), &format!("L{to}")))?
+                    }
+                    None => write!(out, "    {inst}")?,
                 }
-                None => writeln!(out, "    {inst}")?,
-            },
+                let number =
+                    |buffer: &Option<u32>| buffer.map_or("-".to_owned(), |number| number.to_string());
+                let used: Vec<String> =
+                    inst.operands().iter().filter_map(|_| buffers.next().map(number)).collect();
+                match used.iter().any(|buffer| buffer != "-") {
+                    true => writeln!(out, " in=[{}]", used.join(","))?,
+                    false => writeln!(out)?,
+                }
+            }
             Err([a, b, c, d]) => writeln!(out, "    .word {d:016x}{c:016x}{b:016x}{a:016x}")?,
         }
     }

@@ -24,7 +24,7 @@ mod pb {
 /// The first bytes of every program file.
 pub const MAGIC: [u8; 8] = *b"KILNPROG";
 /// The one version this crate reads and writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Alignment of sections.
 pub const ALIGN: u64 = 64;
 /// Bytes of the header.
@@ -183,6 +183,7 @@ fn encode_segment(segment: &Segment, sections: &mut Sections) -> pb::Segment {
                 .all_streams()
                 .map(|(core, engine, stream)| encode_stream(core, engine, stream, sections))
                 .collect(),
+            buffers: d.buffers.iter().map(encode_buffer).collect(),
         }),
         Segment::Host(h) => pb::segment::Kind::Host(pb::Host {
             bytecode: Some(sections.add(h.bytecode.clone())),
@@ -207,7 +208,32 @@ fn encode_stream(core: u8, engine: Engine, stream: &Stream, sections: &mut Secti
         words: Some(sections.add(words.into())),
         origins: stream.origins.iter().map(range).collect(),
         core: core.into(),
+        buffers: differences(&stream.buffers),
     }
+}
+
+fn encode_buffer(b: &Buffer) -> pb::Buffer {
+    pb::Buffer {
+        name: b.name.clone(),
+        origin: b.origin.map_or(0, |origin| origin + 1),
+        memory: b.memory as u32,
+        first_part: b.parts.0,
+        end_part: b.parts.1,
+        offset: b.offset,
+        bytes: b.bytes,
+        slots: b.slots,
+        pitch: b.pitch,
+    }
+}
+
+/// Neighbouring operands lie in neighbouring buffers, so that most differences take one byte.
+fn differences(buffers: &[Option<u32>]) -> Vec<i32> {
+    let mut before = 0;
+    let difference = |buffer: &Option<u32>| {
+        let now = buffer.map_or(0, |number| number as i32 + 1);
+        now.wrapping_sub(std::mem::replace(&mut before, now))
+    };
+    buffers.iter().map(difference).collect()
 }
 
 /// Reads a program file through a mapping.
@@ -360,7 +386,10 @@ fn decode_extent(e: pb::Extent) -> ImageExtent {
 fn decode_segment(segment: pb::Segment, reader: &Reader<'_>) -> Result<Segment, ProgramError> {
     match segment.kind {
         Some(pb::segment::Kind::Device(d)) => {
-            let mut device = DeviceSegment::default();
+            let mut device = DeviceSegment {
+                buffers: d.buffers.into_iter().map(decode_buffer).collect::<Result<_, _>>()?,
+                ..DeviceSegment::default()
+            };
             for s in d.streams {
                 let engine =
                     Engine::by_name(&s.engine).ok_or_else(|| invalid(format!("no stream `{}`", s.engine)))?;
@@ -383,6 +412,20 @@ fn decode_segment(segment: pb::Segment, reader: &Reader<'_>) -> Result<Segment, 
     }
 }
 
+fn decode_buffer(b: pb::Buffer) -> Result<Buffer, ProgramError> {
+    let memory = Memory::ALL.get(b.memory as usize);
+    Ok(Buffer {
+        origin: b.origin.checked_sub(1),
+        memory: *memory.ok_or_else(|| invalid(format!("buffer `{}` has memory {}", b.name, b.memory)))?,
+        parts: (b.first_part, b.end_part),
+        offset: b.offset,
+        bytes: b.bytes,
+        slots: b.slots,
+        pitch: b.pitch,
+        name: b.name,
+    })
+}
+
 fn decode_stream(s: pb::Stream, reader: &Reader<'_>) -> Result<Stream, ProgramError> {
     let body = reader.section(&s.words.unwrap_or_default(), &format!("stream {}", s.engine))?;
     if !body.len().is_multiple_of(32) {
@@ -399,7 +442,13 @@ fn decode_stream(s: pb::Stream, reader: &Reader<'_>) -> Result<Stream, ProgramEr
             r.origin.iter().zip(&r.weight).map(|(o, w)| OriginShare { origin: *o, weight: *w }).collect();
         Ok(OriginRange { start: r.start, end: r.end, shares })
     };
+    let mut before = 0i32;
+    let mut number = |difference: &i32| {
+        before = before.wrapping_add(*difference);
+        (before != 0).then(|| (before as u32).wrapping_sub(1))
+    };
     Ok(Stream {
+        buffers: s.buffers.iter().map(&mut number).collect(),
         words: words.collect(),
         origins: s.origins.into_iter().map(range).collect::<Result<_, _>>()?,
     })
@@ -424,13 +473,15 @@ mod tests {
 .image @0x10100 rows=3 row=16 pitch=32 file=0 offset=64 step=128
 .image @0x11000 row=64 zero
 .origin \"relu|Relu\"
+.buffer x dram @0x0 bytes=0x8000
+.buffer x.1 spm parts=0..128 @0x0 bytes=256 slots=2 pitch=512 origin=0
 .engine q0
     apset ap0, f32 @0x0 [128,1,1,64] <64,0,0,1>
-    dld spm[0:0x0].f32, ap0
+    dld spm[0:0x0].f32, ap0 in=[1,0]
     halt
 .engine act
 .from 0:3
-    act relu, spm[0:0x0].f32, spm[0:0x0].f32, 128:1x1x64
+    act relu, spm[0:0x0].f32, spm[0:0x0].f32, 128:1x1x64 in=[-,1]
 .from
     halt
 .segment host inputs=[x] outputs=[y] reason=\"strings\" bytecode=c0ffee
@@ -511,7 +562,7 @@ mod tests {
         let mut bytes = sample().to_bytes().unwrap();
         bytes[8] = 9;
         let error = Program::from_bytes(&bytes.into()).unwrap_err();
-        assert_eq!(error.to_string(), "this program file has format version 9; this kiln reads version 2");
+        assert_eq!(error.to_string(), "this program file has format version 9; this kiln reads version 3");
         assert!(matches!(
             Program::from_bytes(&Bytes::from_static(b"\x08\x01onnx stuff")),
             Err(ProgramError::NotAProgram)

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::isa::{Csr, DRAM_ADDRESS_BITS, Inst};
+use crate::isa::{Csr, DRAM_ADDRESS_BITS, Inst, OFFSET_BITS};
 use crate::target::Target;
 
 /// Streams are at most as long as a branch can reach.
 const STREAM_LIMIT: usize = 1 << 24;
+/// As many partitions as a view can name.
+const MOST_PARTITIONS: u32 = 256;
 
 impl Program {
     /// Checks that the program is consistent in itself: names, indices, bounds of memory and files, instructions.
@@ -34,10 +36,14 @@ impl Program {
         for segment in &self.segments {
             match segment {
                 Segment::Device(device) => {
+                    for buffer in &device.buffers {
+                        self.validate_buffer(buffer)
+                            .map_err(|what| invalid(format!("buffer `{}`: {what}", buffer.name)))?;
+                    }
                     for (core, engine, stream) in device.all_streams() {
                         let name =
                             if core == 0 { engine.to_string() } else { format!("{engine} of core {core}") };
-                        self.validate_stream(engine, stream)
+                        self.validate_stream(engine, stream, &device.buffers)
                             .map_err(|what| invalid(format!("stream {name}: {what}")))?;
                     }
                 }
@@ -112,11 +118,35 @@ impl Program {
         }
     }
 
-    fn validate_stream(&self, engine: Engine, stream: &Stream) -> Result<(), String> {
+    fn validate_buffer(&self, buffer: &Buffer) -> Result<(), String> {
+        let Buffer { memory, parts, bytes, slots, pitch, .. } = *buffer;
+        if slots == 0 || bytes == 0 || (slots > 1 && pitch < bytes) {
+            return Err(format!("{slots} slots of {bytes} bytes at a pitch of {pitch}"));
+        }
+        let (partitions, size) = match memory {
+            Memory::Dram => (1, self.dram_bytes),
+            Memory::Spm | Memory::Acc => (MOST_PARTITIONS, 1 << OFFSET_BITS),
+        };
+        if parts.0 >= parts.1 || parts.1 > partitions {
+            return Err(format!("there are no partitions {}..{}", parts.0, parts.1));
+        }
+        if buffer.hull().1 > size {
+            return Err(format!("it does not lie within {size} bytes"));
+        }
+        match buffer.origin {
+            Some(origin) if origin as usize >= self.origins.len() => {
+                Err(format!("origin {origin} does not exist"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_stream(&self, engine: Engine, stream: &Stream, buffers: &[Buffer]) -> Result<(), String> {
         if stream.words.len() > STREAM_LIMIT {
             return Err(format!("{} words; branches reach {STREAM_LIMIT}", stream.words.len()));
         }
         let mut at = 0;
+        let mut meant = stream.buffers.iter();
         while at < stream.words.len() {
             let (inst, used) = Inst::decode(&stream.words[at..]).map_err(|e| format!("word {at}: {e}"))?;
             if !engine.runs(inst.class()) {
@@ -127,7 +157,19 @@ impl Program {
             {
                 return Err(format!("word {at}: scalar {n} is not declared"));
             }
+            // The instructions' operands and their buffers go side by side.
+            for operand in inst.operands().iter().filter(|_| !stream.buffers.is_empty()) {
+                let number = meant.next().ok_or("buffers of fewer operands than there are")?;
+                let buffer = number.map(|number| buffers.get(number as usize).ok_or(number)).transpose();
+                let buffer = buffer.map_err(|number| format!("word {at}: buffer {number} does not exist"))?;
+                if buffer.is_some_and(|buffer| buffer.memory != Memory::of(operand)) {
+                    return Err(format!("word {at}: the buffer of an operand is in another memory"));
+                }
+            }
             at += used;
+        }
+        if meant.next().is_some() {
+            return Err("buffers of more operands than there are".into());
         }
         let mut before = 0;
         for r in &stream.origins {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// Every access of a byte so far: (stream, time, wrote).
-type Past = BTreeMap<(u32, u64), Vec<(u8, u64, bool)>>;
+type Past = BTreeMap<(u32, u64), Vec<(u16, u64, bool)>>;
 
 #[test]
 fn conflicts_are_those_of_every_byte_by_itself() {
@@ -16,9 +16,9 @@ fn conflicts_are_those_of_every_byte_by_itself() {
     };
     for memory in [Memory::Spm, Memory::Dram] {
         let partitions = if memory == Memory::Dram { 1 } else { 5 };
-        let mut cells = Cells::new(5, 2 * PAGE, PAGE);
+        let mut cells = Cells::new(1, 5, [2 * PAGE, PAGE]);
         let mut past = Past::new();
-        let mut clocks = [Clock::default(); 3];
+        let mut clocks = [0; 3].map(|_| Clock::default());
         let mut raced = 0;
         for _ in 0..6000 {
             let stream = next(3) as usize;
@@ -26,7 +26,7 @@ fn conflicts_are_those_of_every_byte_by_itself() {
                 // Tell another stream.
                 let other = (stream + 1 + next(2) as usize) % 3;
                 clocks[stream].tick(stream);
-                let message = clocks[stream];
+                let message = clocks[stream].clone();
                 clocks[other].join(&message);
                 continue;
             }
@@ -40,11 +40,11 @@ fn conflicts_are_those_of_every_byte_by_itself() {
                 at += len + next(9);
             }
             let time = clocks[stream].of(stream);
-            let stamp = Stamp { time, step: 0, stream: stream as u8 };
+            let stamp = Stamp { time, step: 0, stream: stream as u16 };
             let clock = &clocks[stream];
             let access = Access { stamp, clock, reads: !writes, writes, strict: false };
             let mut found = BTreeSet::new();
-            cells.touch(memory, parts, &runs, &access, |conflict| {
+            cells.touch((0, memory), parts, &runs, &access, |conflict| {
                 for part in conflict.parts.0..conflict.parts.1 {
                     let bytes = conflict.bytes.0..conflict.bytes.1;
                     found.extend(bytes.map(|byte| (part, byte)));
@@ -71,7 +71,7 @@ fn conflicts_are_those_of_every_byte_by_itself() {
             raced += expected.len();
             // What is left are bytes that raced before and are not followed exactly any more.
             if !expected.is_empty() || !found.is_empty() {
-                cells = Cells::new(5, 2 * PAGE, PAGE);
+                cells = Cells::new(1, 5, [2 * PAGE, PAGE]);
                 past.clear();
                 assert_eq!(found, BTreeSet::new(), "no race is invented");
             }
@@ -82,7 +82,7 @@ fn conflicts_are_those_of_every_byte_by_itself() {
 
 #[test]
 fn a_tile_written_as_a_whole_is_one_cell() {
-    let mut cells = Cells::new(8, PAGE, PAGE);
+    let mut cells = Cells::new(1, 8, [PAGE, PAGE]);
     let clock = Clock::default();
     let access = |step| Access {
         stamp: Stamp { time: 0, step, stream: 1 },
@@ -92,25 +92,25 @@ fn a_tile_written_as_a_whole_is_one_cell() {
         strict: false,
     };
     let columns: Vec<(u64, u64)> = (0..64).map(|i| (i * 16, i * 16 + 4)).collect();
-    cells.touch(Memory::Spm, (0, 4), &columns, &access(0), |_| panic!("a stream is in order"));
+    cells.touch((0, Memory::Spm), (0, 4), &columns, &access(0), |_| panic!("a stream is in order"));
     let bands =
-        |cells: &Cells| cells.chip[0][0].iter().flatten().map(|band| band.cells.len()).collect::<Vec<_>>();
+        |cells: &Cells| cells.chip[0][0][0].iter().flatten().map(|band| band.cells.len()).collect::<Vec<_>>();
     assert_eq!(bands(&cells), [128, 1]);
-    cells.touch(Memory::Spm, (0, 8), &[(0, 1024)], &access(1), |_| panic!("a stream is in order"));
+    cells.touch((0, Memory::Spm), (0, 8), &[(0, 1024)], &access(1), |_| panic!("a stream is in order"));
     assert_eq!(bands(&cells), [2]);
 }
 
 #[test]
 fn what_everyone_knows_is_forgotten() {
-    let mut cells = Cells::new(1, PAGE, PAGE);
+    let mut cells = Cells::new(1, 1, [PAGE, PAGE]);
     let clock = Clock::default();
     let stamp = Stamp { time: 3, step: 0, stream: 2 };
     let access = Access { stamp, clock: &clock, reads: true, writes: false, strict: false };
-    cells.touch(Memory::Dram, (0, 1), &[(0, 3 * PAGE)], &access, |_| {});
+    cells.touch((0, Memory::Dram), (0, 1), &[(0, 3 * PAGE)], &access, |_| {});
     assert_eq!(cells.dram.len(), 3);
     cells.forget(&clock);
     assert_eq!(cells.dram.len(), 3);
-    cells.forget(&Clock::all());
+    cells.forget(&Clock::all(3));
     assert_eq!(cells.dram.len(), 0);
 }
 
@@ -123,15 +123,15 @@ fn reads_that_were_listed_are_entered_when_their_block_is_written() {
         (seed >> 33) % below
     };
     // The same accesses, once listed and once entered at once.
-    let (mut listed, mut entered) = (Cells::new(1, PAGE, PAGE), Cells::new(1, PAGE, PAGE));
-    let mut clocks = [Clock::default(); 3];
+    let (mut listed, mut entered) = (Cells::new(1, 1, [PAGE, PAGE]), Cells::new(1, 1, [PAGE, PAGE]));
+    let mut clocks = [0; 3].map(|_| Clock::default());
     let mut conflicts = 0;
     for turn in 0..3000 {
         let stream = next(3) as usize;
         if next(3) == 0 {
             let other = (stream + 1 + next(2) as usize) % 3;
             clocks[stream].tick(stream);
-            let message = clocks[stream];
+            let message = clocks[stream].clone();
             clocks[other].join(&message);
             continue;
         }
@@ -143,14 +143,14 @@ fn reads_that_were_listed_are_entered_when_their_block_is_written() {
         };
         let footprint = Rc::new(Footprint::in_dram(&pattern).expect("it has elements"));
         let writes = turn > 200 && next(6) == 0;
-        let stamp = Stamp { time: clocks[stream].of(stream), step: turn, stream: stream as u8 };
+        let stamp = Stamp { time: clocks[stream].of(stream), step: turn, stream: stream as u16 };
         let access = Access { stamp, clock: &clocks[stream], reads: !writes, writes, strict: false };
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        listed.access(&footprint, 0, &access, |conflict| ours.push((conflict.kind, conflict.bytes)));
+        listed.access(0, &footprint, 0, &access, |conflict| ours.push((conflict.kind, conflict.bytes)));
         let mut runs = Vec::new();
         footprint.runs(0, &mut runs);
         let told = |conflict: Conflict| theirs.push((conflict.kind, conflict.bytes));
-        entered.touch(Memory::Dram, (0, 1), &runs, &access, told);
+        entered.touch((0, Memory::Dram), (0, 1), &runs, &access, told);
         // Cells may be divided otherwise: compared by byte.
         let bytes = |conflicts: &[(ConflictKind, (u64, u64))]| -> BTreeSet<(ConflictKind, u64)> {
             let each = |(kind, (start, end)): &(ConflictKind, (u64, u64))| {

@@ -36,4 +36,5 @@
 ;   │   act at word 0: semw sem1, n=1  [no origin]
 ;   │     sem1 is 0, needs 1, signalled by vec
 ;   │   … and round again
-;   help: each engine waits for a semaphore that only the next one could signal
+;   help: each engine waits for what only the next one could do: signal a
+;         semaphore, or come to a barrier
