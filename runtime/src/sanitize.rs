@@ -305,29 +305,30 @@ impl<'a> Sanitizer<'a> {
                 ConflictKind::Unread => FindingKind::Unread,
             };
             let earlier = earlier.map(|stamp| (usize::from(stamp.stream), stamp.step as usize));
-            let bytes = Some(Bytes { core: self.cores[*core], memory, parts, bytes });
+            let bytes = Bytes { core: self.cores[*core], memory, parts, bytes };
             match earlier.filter(|_| kind == FindingKind::Unread) {
                 Some(writer) => self.unread(writer, Some((index, at)), bytes),
-                None => self.note(kind, (index, at), earlier, bytes, String::new),
+                None => self.note(kind, (index, at), earlier, Some(bytes), String::new),
             }
         }
     }
 
     /// Bytes were written for nothing. What a buffer holds is meant to be read; what lies in none may be left over. A value
     /// may be spread over more partitions than are read: what counts is the first one of its writer.
-    fn unread(&mut self, writer: (usize, usize), other: Option<(usize, usize)>, bytes: Option<Bytes>) {
+    fn unread(&mut self, writer: (usize, usize), other: Option<(usize, usize)>, bytes: Bytes) {
         let code = &self.codes[writer.0];
         let step = &code.steps[writer.1];
-        let first = bytes.map_or(0, |bytes| bytes.parts.0);
-        let mut operands = step.inst.operands().into_iter().enumerate();
-        let is_meant = |(number, operand): (usize, Operand)| match operand {
-            Operand::OnChip { role, view, .. } => {
-                role.writes() && first <= view.part.into() && code.buffer(step, number).is_some()
-            }
-            Operand::Dram { .. } => false,
+        let is_meant = |(number, operand): (usize, Operand)| {
+            let Operand::OnChip { role, view, .. } = operand else { return false };
+            let buffer = code.buffer(step, number).and_then(|number| self.buffers.get(number as usize));
+            let holds = buffer.is_some_and(|buffer| {
+                let (first, end) = buffer.hull();
+                buffer.memory == bytes.memory && first < bytes.bytes.1 && bytes.bytes.0 < end
+            });
+            role.writes() && holds && bytes.parts.0 <= view.part.into()
         };
-        if operands.any(is_meant) {
-            self.note(FindingKind::Unread, writer, other, bytes, String::new);
+        if step.inst.operands().into_iter().enumerate().any(is_meant) {
+            self.note(FindingKind::Unread, writer, other, Some(bytes), String::new);
         }
     }
 
@@ -379,7 +380,7 @@ impl<'a> Sanitizer<'a> {
             );
         });
         for (writer, bytes) in unread {
-            self.unread(writer, None, Some(bytes));
+            self.unread(writer, None, bytes);
         }
         for semaphore in 0..self.channels.len() {
             let Channel { given, taken, last, .. } = self.channels[semaphore];

@@ -1,10 +1,10 @@
 //! How much the sanitizer sees: programs that are broken in one place, and what it says of them.
 //!
-//! A mutant lacks one wait or one signal, or one buffer, or one operand of one instruction, lies a granule further. It
-//! *changes behaviour* if conflicting accesses are ordered otherwise than before, or its outputs differ; [`order`] and
-//! the outputs decide that, not the sanitizer. The score is the part of those that the sanitizer reports. An operand that
-//! only moves inside its buffer reads or writes bytes that are there: such a mutant computes something else without any
-//! fault that memory shows, so that kind has no bar to pass.
+//! A mutant lacks one wait or one signal, or one buffer, one operand of one instruction, or one access pattern lies a
+//! granule further. It *changes behaviour* if conflicting accesses are ordered otherwise than before, or its outputs
+//! differ; [`order`] and the outputs decide that, not the sanitizer. The score is the part of those that the sanitizer
+//! reports. A pattern that moves inside its tensor reads other elements of it: such a mutant computes something else
+//! without any fault that memory shows, so that kind has no bar to pass.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -12,21 +12,31 @@
 .output y f32 [40,48] @0xa000
 .origin "fc|MatMul"
 .origin "gelu|Gelu"
+.buffer x dram @0x0 bytes=10240
+.buffer w dram @0x4000 bytes=12288
+.buffer b dram @0x8000 bytes=192
+.buffer y dram @0xa000 bytes=7680
+.buffer w.spm spm parts=0..64 @0x0 bytes=192
+.buffer xT.spm spm parts=0..64 @0x100 bytes=160
+.buffer b.spm spm parts=0..48 @0x200 bytes=4
+.buffer y.spm spm parts=0..48 @0x300 bytes=80 slots=2 pitch=80
+.buffer t.spm spm parts=0..48 @0x400 bytes=80 slots=2 pitch=80
+.buffer xw.acc acc parts=0..48 @0x0 bytes=80 slots=2 pitch=1024
 
 .engine q0
 .from 0:1
     apset ap0, f32 @0x4000 [64,1,1,48] <48,0,0,1>
-    dld spm[0:0x0].f32, ap0
+    dld spm[0:0x0].f32, ap0 in=[4,1]
     apset ap1, f32 @0x0 [64,1,1,40] <1,0,0,64>
-    dtr spm[0:0x100].f32, ap1
+    dtr spm[0:0x100].f32, ap1 in=[5,0]
     sems sem0, n=1
     apset ap2, f32 @0x8000 [48,1,1,1] <1,0,0,0>
-    dtr spm[0:0x200].f32, ap2
+    dtr spm[0:0x200].f32, ap2 in=[6,2]
     sems sem1, n=1
     apset ap3, f32 @0xa000 [48,1,1,20] <1,0,0,48>
     loop count=2, stored, step=r1:80 r2:3840
     semw sem5, n=1
-    dst ap3, reg=r2, spm[0:0x300+r1].f32
+    dst ap3, reg=r2, spm[0:0x300+r1].f32 in=[7,3]
 stored:
     endl
     halt
@@ -34,10 +44,10 @@ stored:
 .engine mxu
 .from 0:1
     semw sem0, n=1
-    ldw spm[0:0x0].f32, k=64, m=48
+    ldw spm[0:0x0].f32, k=64, m=48 in=[4]
     loop count=2, made, step=r1:1024 r2:80
     semw sem6, n=1
-    mma acc[0:0x0+r1].f32, spm[0:0x100+r2].f32, k=64, m=48, n2=20
+    mma acc[0:0x0+r1].f32, spm[0:0x100+r2].f32, k=64, m=48, n2=20 in=[9,5]
     sems sem2, n=1
 made:
     endl
@@ -49,8 +59,8 @@ made:
     sems sem6, n=2                                     ; both accumulator halves are free
     loop count=2, done, step=r1:1024 r2:80
     semw sem2, n=1
-    act identity, spm[0:0x300+r2].f32, acc[0:0x0+r1].f32, bias=spm[0:0x200].f32<0,0,0>, 48:1x1x20
-    act erf, spm[0:0x400+r2].f32, spm[0:0x300+r2].f32, scale=0.70710677, 48:1x1x20
+    act identity, spm[0:0x300+r2].f32, acc[0:0x0+r1].f32, bias=spm[0:0x200].f32<0,0,0>, 48:1x1x20 in=[7,9,6]
+    act erf, spm[0:0x400+r2].f32, spm[0:0x300+r2].f32, scale=0.70710677, 48:1x1x20 in=[8,7]
     sems sem3, n=1
 done:
     endl
@@ -60,9 +70,9 @@ done:
 .from 1:1
     loop count=2, done, step=r2:80
     semw sem3, n=1
-    vts add, spm[0:0x400+r2].f32, spm[0:0x400+r2].f32, 1.0f, 48:1x1x20
-    vtt mul, spm[0:0x300+r2].f32, spm[0:0x300+r2].f32, spm[0:0x400+r2].f32, 48:1x1x20
-    vts mul, spm[0:0x300+r2].f32, spm[0:0x300+r2].f32, 0.5f, 48:1x1x20
+    vts add, spm[0:0x400+r2].f32, spm[0:0x400+r2].f32, 1.0f, 48:1x1x20 in=[8,8]
+    vtt mul, spm[0:0x300+r2].f32, spm[0:0x300+r2].f32, spm[0:0x400+r2].f32, 48:1x1x20 in=[7,7,8]
+    vts mul, spm[0:0x300+r2].f32, spm[0:0x300+r2].f32, 0.5f, 48:1x1x20 in=[7,7]
     sems sem5, n=1
 done:
     endl

@@ -8,17 +8,22 @@
 .input  table f16 [50,40] @0x1000
 .output y     f32 [24,40] @0x4000
 .origin "embed|Gather"
+.buffer ids dram @0x0 bytes=96
+.buffer table dram @0x1000 bytes=4000
+.buffer y dram @0x4000 bytes=3840
+.buffer ids.spm spm parts=0..24 @0x0 bytes=4
+.buffer rows.spm spm parts=0..24 @0x100 bytes=160
 
 .engine q0
 .from 0:1
     apset ap0, i32 @0x0 [24,1,1,1] <1,0,0,0>
-    dtr spm[0:0x0].i32, ap0
+    dtr spm[0:0x0].i32, ap0 in=[3,0]
     fence                                              ; the gather reads them
     apset ap1, f16 @0x1000 [50,1,40,1] <40,0,1,0>
-    dga spm[0:0x100].f32, ap1, spm[0:0x0].i32, parts=24, n0=1
+    dga spm[0:0x100].f32, ap1, spm[0:0x0].i32, parts=24, n0=1 in=[4,3,1]
     apset ap2, f32 @0x4000 [24,1,1,40] <40,0,0,1>
     fence
-    dst ap2, spm[0:0x100].f32
+    dst ap2, spm[0:0x100].f32 in=[4,2]
     halt
 ; EXPECT
 ; On edge: 1115 cycles, 1.11 µs, 6.9 KiB of DRAM traffic

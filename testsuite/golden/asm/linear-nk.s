@@ -8,41 +8,49 @@
 .input  w f32 [80,96] @0x8000
 .output y f32 [48,80] @0x10000
 .origin "linear|MatMul"
+.buffer x dram @0x0 bytes=18432
+.buffer w dram @0x8000 bytes=30720
+.buffer y dram @0x10000 bytes=15360
+.buffer x.spm spm parts=0..48 @0x0 bytes=384
+.buffer w0.spm spm parts=0..64 @0x400 bytes=320
+.buffer w1.spm spm parts=0..32 @0x600 bytes=320
+.buffer y.spm spm parts=0..48 @0x800 bytes=320
+.buffer xw.acc acc parts=0..48 @0x0 bytes=320
 
 .engine q0
 .from 0:1
     apset ap0, f32 @0x0 [48,1,1,96] <96,0,0,1>
-    dld spm[0:0x0].f32, ap0
+    dld spm[0:0x0].f32, ap0 in=[3,0]
     sems sem0, n=1
     semw sem3, n=1
     apset ap1, f32 @0x10000 [48,1,1,80] <80,0,0,1>
-    dst ap1, spm[0:0x800].f32
+    dst ap1, spm[0:0x800].f32 in=[6,2]
     halt
 
 .engine q1
 .from 0:1
     apset ap0, f32 @0x8000 [64,1,1,80] <1,0,0,96>     ; k = 0..64 on partitions
-    dtr spm[0:0x400].f32, ap0
+    dtr spm[0:0x400].f32, ap0 in=[4,1]
     apset ap0, f32 @0x8100 [32,1,1,80] <1,0,0,96>     ; k = 64..96
-    dtr spm[0:0x600].f32, ap0
+    dtr spm[0:0x600].f32, ap0 in=[5,1]
     sems sem1, n=1
     halt
 
 .engine mxu
 .from 0:1
     semw sem0, n=1
-    ldwt spm[0:0x0].f32, k=64, m=48
+    ldwt spm[0:0x0].f32, k=64, m=48 in=[3]
     semw sem1, n=1
-    mma acc[0:0x0].f32, spm[0:0x400].f32, k=64, m=48, n2=80
-    ldwt spm[0:0x100].f32, k=32, m=48
-    mma acc[0:0x0].f32, spm[0:0x600].f32, k=32, m=48, n2=80, cont=1
+    mma acc[0:0x0].f32, spm[0:0x400].f32, k=64, m=48, n2=80 in=[7,4]
+    ldwt spm[0:0x100].f32, k=32, m=48 in=[3]
+    mma acc[0:0x0].f32, spm[0:0x600].f32, k=32, m=48, n2=80, cont=1 in=[7,5]
     sems sem2, n=1
     halt
 
 .engine act
 .from 0:1
     semw sem2, n=1
-    act identity, spm[0:0x800].f32, acc[0:0x0].f32, 48:1x1x80
+    act identity, spm[0:0x800].f32, acc[0:0x0].f32, 48:1x1x80 in=[6,7]
     sems sem3, n=1
     halt
 ; EXPECT

@@ -7,3 +7,9 @@
     dld spm[0:0x0].f32, ap0
     halt
 ; EXPECT
+; kiln::sim::trap
+;
+;   × trap in q0 at word 2 (cycle 1): misaligned: f32 at DRAM byte 0x2
+;   │   dld spm[0:0x0].f32<0,0,1>, ap0
+;   │   from no origin
+;   help: the program is wrong: check the operands of the instruction above

@@ -5,3 +5,7 @@
 .engine q0
     halt
 ; EXPECT
+; kiln::sim::unwritten_output
+;
+;   × output `y` was not written: DRAM byte 0x0
+;   help: the program ended before it stored this output

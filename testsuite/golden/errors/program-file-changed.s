@@ -5,3 +5,7 @@
 .engine q0
     halt
 ; EXPECT
+; kiln::program::file
+;
+;   × w.bin is not the file that was compiled: its fingerprint differs
+;   help: restore the file, or compile the model again

@@ -8,3 +8,17 @@
 .engine q0
     halt
 ; EXPECT
+; kiln::sim::input_dtype
+;
+;   × input `x` is i64, the program takes f32
+;   help: convert the tensor first
+;
+; kiln::sim::input_shape
+;
+;   × input `x` has shape [2, 5], the program takes [2, 4]
+;   help: compile for this shape, or give a tensor of the program's shape
+;
+; kiln::sim::unknown_input
+;
+;   × the program has no input `z`
+;   help: the program's inputs are: x

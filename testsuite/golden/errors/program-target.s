@@ -6,3 +6,12 @@
 .engine q0
     halt
 ; EXPECT
+; kiln::program::target
+;
+;   × the program was compiled for target `edge`, not for `core` as it is now
+;   help: compile the model again for this target, with the same --set options
+;
+; kiln::program::target
+;
+;   × the program was compiled for target `edge`, not for `edge` as it is now
+;   help: compile the model again for this target, with the same --set options

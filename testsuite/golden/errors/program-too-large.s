@@ -5,3 +5,7 @@
 .engine q0
     halt
 ; EXPECT
+; kiln::program::dram
+;
+;   × the program needs 12884901888 bytes of DRAM; the target has 8589934592
+;   help: a larger dram_bytes, a smaller model, or a narrower dtype

@@ -5,3 +5,10 @@
     sems sem64, n=1
     halt
 ; EXPECT
+; kiln::sim::trap
+;
+;   × trap in ctl at word 0 (cycle 0): there is no semaphore 64: the machine has
+;   │ 64
+;   │   sems sem64, n=1
+;   │   from no origin
+;   help: the program is wrong: check the operands of the instruction above

@@ -26,14 +26,10 @@
 ; fault: an operand outside its buffer: spm partitions 1..5, bytes 0x0..0x20: it belongs to x.chip [scale|Mul]: spm partitions 0..4, bytes 0x0..0x60, 2 slots of 32 bytes
 ;   q0 word 6: dmv spm[1:0x0].f32<0,0,1>, spm[0:0x40].f32<0,0,1>, 4:1x1x8  [scale|Mul]
 ;   [kiln::sanitize::out_of_buffer] an address or an extent is wrong
-; fault: bytes of a buffer that nothing reads: spm partitions 1..4, bytes 0x10..0x20
-;   q0 word 4: dmv spm[0:0x10].f32<0,0,1>, spm[0:0x40].f32<0,0,1>, 4:1x1x8  [scale|Mul]
-;   q0 word 6: dmv spm[1:0x0].f32<0,0,1>, spm[0:0x40].f32<0,0,1>, 4:1x1x8  [scale|Mul]
-;   [kiln::sanitize::unread] an address or an extent is wrong, there or where they should have been read
-; fault: bytes of a buffer that nothing reads: spm partitions 0..1, bytes 0x10..0x30 (2 times)
+; fault: bytes of a buffer that nothing reads: spm partitions 0..1, bytes 0x10..0x30
 ;   q0 word 4: dmv spm[0:0x10].f32<0,0,1>, spm[0:0x40].f32<0,0,1>, 4:1x1x8  [scale|Mul]
 ;   [kiln::sanitize::unread] an address or an extent is wrong, there or where they should have been read
-; fault: bytes of a buffer that nothing reads: spm partitions 1..4, bytes 0x0..0x20 (2 times)
+; fault: bytes of a buffer that nothing reads: spm partitions 1..4, bytes 0x0..0x20
 ;   q0 word 6: dmv spm[1:0x0].f32<0,0,1>, spm[0:0x40].f32<0,0,1>, 4:1x1x8  [scale|Mul]
 ;   [kiln::sanitize::unread] an address or an extent is wrong, there or where they should have been read
-; Sanitizer: 6 faults, 0 pieces of advice
+; Sanitizer: 5 faults, 0 pieces of advice

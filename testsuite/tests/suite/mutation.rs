@@ -26,13 +26,13 @@ fn mutants_that_change_behaviour_are_reported() {
         let all = subject.mutations();
         let (scores, missed) = subject.score(sample(&all, SAMPLE, 1));
         scores.into_iter().for_each(|(kind, score)| totals.entry(kind).or_default().add(score));
-        let judged = missed.into_iter().filter(|mutation| mutation.kind != Kind::Operand);
+        let judged = missed.into_iter().filter(|mutation| mutation.kind != Kind::Pattern);
         unnoticed.extend(judged.map(|mutation| format!("{name}: {}", subject.describe(mutation))));
     }
     for (kind, score) in &totals {
         println!("{kind:?}: {score}");
     }
-    for kind in [Kind::Wait, Kind::Signal, Kind::Buffer] {
+    for kind in [Kind::Wait, Kind::Signal, Kind::Buffer, Kind::Operand] {
         let score = totals[&kind];
         assert!(score.changing >= 20, "{kind:?}: too few to judge by: {score}");
         assert!(score.ratio() >= 0.99, "{kind:?}: {score}\n{}", unnoticed.join("\n"));
