@@ -1,3 +1,5 @@
+//! Products against chains of one element at a time.
+
 use super::*;
 
 /// Reproducible values with exponents wide enough that a wrong order of a chain changes bits.

@@ -163,7 +163,8 @@ fn reads_that_were_listed_are_entered_when_their_block_is_written() {
 fn what_nothing_has_read_is_told() {
     let mut cells = Cells::new(2, 8, [PAGE, 2 * PAGE]);
     let clock = Clock::default();
-    let chip = |step, writes| Access { strict: true, ..access(Stamp { time: 0, step, stream: 1 }, &clock, writes) };
+    let chip =
+        |step, writes| Access { strict: true, ..access(Stamp { time: 0, step, stream: 1 }, &clock, writes) };
     let acc = (1, Memory::Acc);
     cells.touch(acc, (2, 6), &[(PAGE - 8, PAGE + 8)], &chip(0, true), |_| panic!("nothing was there"));
     cells.touch(acc, (2, 6), &[(PAGE - 8, PAGE + 4)], &chip(1, false), |_| panic!("it was written"));
