@@ -106,7 +106,6 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         trace_limit: Some(args.trace_limit),
         sanitize: args.sanitize,
         host: Some(Box::new(Evaluator)),
-        ..Options::default()
     };
     let mut given = inputs::from_files(&args.inputs)?;
     let mut wanted = wanted_by(&program);
