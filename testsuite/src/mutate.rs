@@ -12,7 +12,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use kiln_machine::isa::{AccessPattern, Inst, OFFSET_BITS, Operand, ROWS, Space, Word};
-use kiln_machine::program::{BindingRole, DeviceSegment, Program, Segment};
+use kiln_machine::program::{BindingRole, Buffer, DeviceSegment, Memory, Program, Segment};
 use kiln_machine::target::Target;
 use kiln_machine::tensor::{DType, Tensor};
 use kiln_runtime::{Findings, Options, Simulator};
@@ -34,7 +34,7 @@ pub enum Kind {
     Wait,
     /// A signal is left out.
     Signal,
-    /// All operands in one buffer lie a granule further.
+    /// All operands in one buffer, on chip or in DRAM, lie a granule further.
     Buffer,
     /// One operand on chip of one instruction lies a granule further.
     Operand,
@@ -221,7 +221,16 @@ impl Subject {
                     match inst {
                         Inst::Semw { .. } => push(Kind::Wait, place(0)),
                         Inst::Sems { .. } => push(Kind::Signal, place(0)),
-                        Inst::Apset { .. } => push(Kind::Pattern, place(0)),
+                        Inst::Apset { pattern, .. } => {
+                            push(Kind::Pattern, place(0));
+                            let holds = |buffer: &Buffer| {
+                                let (first, end) = buffer.hull();
+                                buffer.memory == Memory::Dram && (first..end).contains(&pattern.base)
+                            };
+                            if let Some(buffer) = device.buffers.iter().position(holds) {
+                                of_buffers[buffer].push(place(0));
+                            }
+                        }
                         _ => {
                             let known: Vec<(Operand, Option<u32>)> = inst
                                 .operands()
@@ -266,17 +275,17 @@ impl Subject {
                     Inst::Nop {}.encode(&mut nop).ok()?;
                     words.copy_from_slice(&nop);
                 }
-                Kind::Buffer | Kind::Operand => {
+                Kind::Buffer | Kind::Operand | Kind::Pattern => {
+                    if let Ok((Inst::Apset { ap, pattern }, _)) = Inst::decode(words) {
+                        let pattern = AccessPattern { base: pattern.base + GRANULE_BYTES, ..pattern };
+                        let mut moved: Vec<Word> = Vec::new();
+                        Inst::Apset { ap, pattern }.encode(&mut moved).ok()?;
+                        words.copy_from_slice(&moved);
+                        continue;
+                    }
                     let moved = offset_at(words, place.bit) + GRANULE_BYTES;
                     (0..OFFSET_BITS).for_each(|i| set_bit(words, place.bit + i, moved >> i & 1));
                     Inst::decode(words).ok()?;
-                }
-                Kind::Pattern => {
-                    let Ok((Inst::Apset { ap, pattern }, _)) = Inst::decode(words) else { return None };
-                    let pattern = AccessPattern { base: pattern.base + GRANULE_BYTES, ..pattern };
-                    let mut moved: Vec<Word> = Vec::new();
-                    Inst::Apset { ap, pattern }.encode(&mut moved).ok()?;
-                    words.copy_from_slice(&moved);
                 }
             }
         }
