@@ -1,8 +1,8 @@
-//! Places on-chip buffers: interval packing per group and memory, first fit by decreasing size.
+//! Places on-chip buffers: interval packing per group and memory.
 //!
-//! Attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers of
-//! different loop bodies share bytes; all buffers whose lifetimes do not meet share bytes, those used last longest ago
-//! first; as tight as it goes; rings lose slots, the largest first; nothing is left to give and the group does not fit.
+//! Attempts, each only if the one before does not fit: every buffer has its own bytes and its full ring; buffers that
+//! are apart in time share bytes, those used last longest ago, but for buffers of one loop body; these too; as tight as
+//! it goes; rings lose slots, the largest first; nothing is left to give and the group does not fit.
 //! Sharing and shorter rings cost overlap, never correctness: the constraints are computed afterwards.
 //!
 //! Rings get the slots they may have as far as the group stays within half of the memory: groups take turns at its two
@@ -208,61 +208,85 @@ fn units(
 enum Sharing {
     /// None.
     Nothing,
-    /// Those of different loop bodies, apart in time.
+    /// All that are apart in time but those of one loop body, bytes used last longest ago.
     Bodies,
     /// All that are apart in time, bytes used last longest ago.
-    Around,
+    Oldest,
     /// All that are apart in time, as tight as it goes.
     Tight,
 }
 
 impl Sharing {
     /// After [`Sharing::Nothing`], in the order they are tried.
-    const ALL: [Sharing; 3] = [Sharing::Bodies, Sharing::Around, Sharing::Tight];
+    const ALL: [Sharing; 3] = [Sharing::Bodies, Sharing::Oldest, Sharing::Tight];
+
+    /// Whether two units must not have the same bytes.
+    fn parts(self, unit: &Unit, other: &Unit) -> bool {
+        let at_once = unit.live.0 <= other.live.1 && other.live.0 <= unit.live.1;
+        match self {
+            Sharing::Nothing => true,
+            Sharing::Bodies => at_once || (unit.block == other.block && unit.block != ROOT),
+            Sharing::Oldest | Sharing::Tight => at_once,
+        }
+    }
 }
 
-/// Offsets by first fit, largest first; for [`Sharing::Around`] in program order, each after the one before.
+/// Offsets of the units.
 fn pack(units: &[Unit], sharing: Sharing, limit: u64) -> Vec<u64> {
     let mut order: Vec<usize> = (0..units.len()).collect();
-    if sharing == Sharing::Around {
-        order.sort_by_key(|i| (units[*i].live, std::cmp::Reverse(units[*i].bytes()), *i));
-    } else {
-        order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes()), units[*i].live, *i));
-    }
-    let mut bases = vec![0; units.len()];
-    let mut placed: Vec<usize> = Vec::new();
-    let mut next = 0;
-    for i in order {
-        let unit = &units[i];
-        let meets = |j: &usize| {
-            let other = &units[*j];
-            let at_once = unit.live.0 <= other.live.1 && other.live.0 <= unit.live.1;
-            match sharing {
-                Sharing::Nothing => true,
-                Sharing::Bodies => at_once || (unit.block == other.block && unit.block != ROOT),
-                Sharing::Around | Sharing::Tight => at_once,
-            }
-        };
-        let mut taken: Vec<(u64, u64)> =
-            placed.iter().filter(|j| meets(j)).map(|j| (bases[*j], bases[*j] + units[*j].bytes())).collect();
-        taken.sort_unstable();
-        let fit = |from: u64| {
-            let mut base = from;
-            for &(lo, hi) in &taken {
-                if base + unit.bytes() <= lo {
-                    break;
-                }
-                base = base.max(hi);
-            }
-            base
-        };
-        let mut base = fit(if sharing == Sharing::Around { next } else { 0 });
-        if base + unit.bytes() > limit {
-            base = fit(0);
+    match sharing {
+        Sharing::Nothing | Sharing::Tight => {
+            order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes()), units[*i].live, *i));
+            pack_first_fit(units, &order, sharing)
         }
-        next = base + unit.bytes();
-        bases[i] = base;
-        placed.push(i);
+        Sharing::Bodies | Sharing::Oldest => {
+            order.sort_by_key(|i| (units[*i].live, std::cmp::Reverse(units[*i].bytes()), *i));
+            pack_oldest(units, &order, sharing, limit)
+        }
+    }
+}
+
+/// Each in turn at the lowest offset where it fits.
+fn pack_first_fit(units: &[Unit], order: &[usize], sharing: Sharing) -> Vec<u64> {
+    let mut bases = vec![0; units.len()];
+    for (n, &i) in order.iter().enumerate() {
+        let unit = &units[i];
+        let placed = order[..n].iter().filter(|j| sharing.parts(unit, &units[**j]));
+        let mut taken: Vec<(u64, u64)> = placed.map(|j| (bases[*j], bases[*j] + units[*j].bytes())).collect();
+        taken.sort_unstable();
+        for (lo, hi) in taken {
+            if bases[i] + unit.bytes() <= lo {
+                break;
+            }
+            bases[i] = bases[i].max(hi);
+        }
+    }
+    bases
+}
+
+/// Each in turn on the bytes whose last use is over for longest, so that what fills it may run far ahead; beyond
+/// `limit` where it fits nowhere within.
+fn pack_oldest(units: &[Unit], order: &[usize], sharing: Sharing, limit: u64) -> Vec<u64> {
+    let mut bases = vec![0; units.len()];
+    for (n, &i) in order.iter().enumerate() {
+        let unit = &units[i];
+        let placed = &order[..n];
+        let end = |j: &usize| bases[*j] + units[*j].bytes();
+        let overlaps = |base: u64, j: &usize| base < end(j) && bases[*j] < base + unit.bytes();
+        // The last use of bytes at `base`, as a leaf and one; none where the unit cannot lie there.
+        let used = |base: u64| {
+            let mut others = placed.iter().filter(|j| overlaps(base, j));
+            others.try_fold(0, |last: usize, j| {
+                (!sharing.parts(unit, &units[*j])).then(|| last.max(units[*j].live.1 + 1))
+            })
+        };
+        let mut starts: Vec<u64> = placed.iter().map(end).chain([0]).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let within = starts.iter().filter(|base| **base + unit.bytes() <= limit);
+        let oldest = within.filter_map(|&base| Some((used(base)?, base))).min();
+        let above = || placed.iter().map(end).max().unwrap_or(0);
+        bases[i] = oldest.map_or_else(above, |(_, base)| base);
     }
     bases
 }
@@ -358,7 +382,7 @@ mod tests {
         assert_eq!(bases, [96, 96, 0, 0]);
         assert_eq!(peak(&units, &bases), 160);
         // with room, what is made later lies elsewhere
-        let bases = pack(&units, Sharing::Around, 230);
+        let bases = pack(&units, Sharing::Oldest, 230);
         assert_eq!(bases, [0, 160, 64, 0]);
         assert_eq!(max_live(&units), 160);
     }

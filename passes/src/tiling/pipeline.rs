@@ -50,8 +50,9 @@ struct Pipeline<'a, 'p> {
     odd: Vec<bool>,
     /// Tensors that cross the cut of a loop under way: one buffer for either iteration, whatever the ring.
     crosses: Vec<bool>,
-    /// Ticks that all loads and all stores keep the queues and DRAM busy: each has its part of them.
-    moved: [u64; 2],
+    /// Ticks that the loads and the stores of the outermost loop under way keep the queues and DRAM busy: each has its
+    /// part of them. Nothing outside loops, where loads come first and stores last.
+    moved: Option<[u64; 2]>,
     /// Queues for loads and for stores.
     share: [u64; 2],
     /// When the queues that a tensor is loaded or stored through are free.
@@ -70,7 +71,7 @@ pub fn ticks(facts: &Facts, prices: &mut Prices, moved: [u64; 2], steps: &[Step]
         buffers: vec![Buffer::default(); 2 * tensors],
         odd: vec![false; tensors],
         crosses: vec![false; tensors],
-        moved,
+        moved: None,
         share,
         queues: [vec![0; tensors], vec![0; tensors]],
     };
@@ -199,10 +200,12 @@ impl Pipeline<'_, '_> {
     /// A transfer of tensor `t` that may start at `from`: when it is complete. It has its own queues, in turn with its
     /// other iterations, and its part of what all queues and DRAM can do.
     fn transfer(&mut self, unit: Unit, t: usize, from: u64, load: &Load) -> u64 {
-        let [loads, stores] = self.moved;
         let way = usize::from(unit == Unit::Store);
-        let share = u128::from(share(load)) * (u128::from(loads) + u128::from(stores));
-        let share = share.div_ceil(u128::from(self.moved[way]).max(1)) as u64;
+        let mut share = share(load);
+        if let Some(moved) = self.moved {
+            let all = u128::from(share) * (u128::from(moved[0]) + u128::from(moved[1]));
+            share = all.div_ceil(u128::from(moved[way]).max(1)) as u64;
+        }
         let alone = load.alone.div_ceil(load.ways.clamp(1, self.share[way]));
         let from = from.max(self.queues[way][t]);
         self.queues[way][t] = from + alone;
@@ -275,6 +278,12 @@ impl Pipeline<'_, '_> {
         let nested = body.iter().any(|s| matches!(s, Step::Loop { .. }));
         let most = if nested { 2 } else { 4 };
         self.prices.set(axis, tile);
+        let is_outermost = self.moved.is_none();
+        if is_outermost {
+            let mut moved = [0; 2];
+            self.add_moved(body, 1, &mut moved);
+            self.moved = Some(moved);
+        }
         match cut.filter(|_| full > 1) {
             None => {
                 self.carry_on(full, most, |me, _| me.run(body));
@@ -302,7 +311,36 @@ impl Pipeline<'_, '_> {
             self.prices.set(axis, rest);
             self.run(body);
         }
+        if is_outermost {
+            self.moved = None;
+        }
         self.prices.set(axis, before);
+    }
+
+    /// Adds the ticks that the loads and the stores of `runs` times these steps keep the queues and DRAM busy.
+    fn add_moved(&mut self, steps: &[Step], runs: u64, moved: &mut [u64; 2]) {
+        for step in steps {
+            let (load, way) = match step {
+                Step::Load(t) => (self.prices.load(*t), Some(0)),
+                Step::Store(t) => (self.prices.store(*t), Some(1)),
+                Step::Op(o) => {
+                    let way = way_of(&self.prices.p.ops[*o].kind);
+                    (way.map(|_| self.prices.op(*o)), way)
+                }
+                Step::Loop { axis, tile, body, .. } => {
+                    let before = self.prices.extent(*axis);
+                    let tile = before.min(*tile);
+                    self.prices.set(*axis, tile);
+                    self.add_moved(body, runs.saturating_mul(before / tile), moved);
+                    self.prices.set(*axis, before);
+                    continue;
+                }
+                Step::Alloc { .. } => continue,
+            };
+            if let (Some(load), Some(way)) = (load, way) {
+                moved[way] = moved[way].saturating_add(share(&load).saturating_mul(runs));
+            }
+        }
     }
 
     /// Runs `count` iterations: the first `most` one by one, the others as far apart as the last two of them.

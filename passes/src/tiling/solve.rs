@@ -214,7 +214,7 @@ struct Search<'a> {
     /// Axes that every op has: outermost, their order moves no byte.
     common: AxisSet,
     /// Loops tried, coarsely or finely.
-    seen: BTreeSet<(Vec<Loop>, bool)>,
+    seen: BTreeSet<(Vec<Nest>, bool)>,
     /// Plans that the refinement may still evaluate.
     budget: usize,
     /// How the buffers of a loop body may share bytes.
@@ -256,18 +256,81 @@ impl<'a> Search<'a> {
         search
     }
 
-    fn schedule(&self, loops: Vec<Loop>) -> Schedule {
+    fn schedule(&self, loops: &[Loop]) -> Schedule {
         let p = &self.a.problem;
-        let hold =
-            self.f.varies.iter().map(|&t| loops.iter().rposition(|l| t.has(l.axis)).map_or(0, |i| i + 1));
-        Schedule {
-            hold: hold.collect(),
-            nests: vec![Nest { loops, items: (0..p.ops.len()).map(Item::Op).collect() }],
+        let mut schedule = Schedule {
+            hold: vec![0; p.tensors.len()],
+            nests: self.nests(loops),
             part: self.a.part.clone(),
             stationary: self.a.stationary.clone(),
             ring: 2,
             acc_ring: 2,
+        };
+        for t in 0..p.tensors.len() {
+            let inside = self.f.varies[t];
+            let around = self.loops_around(&schedule, t);
+            schedule.hold[t] = around.iter().rposition(|l| inside.has(l.axis)).map_or(0, |i| i + 1);
         }
+        schedule
+    }
+
+    /// The nests of a chain of loops: one of the loops that all ops run in, and in it, side by side, one for each set
+    /// of further loops that no op runs in together with others. Ops that run in none of these stand between them.
+    fn nests(&self, loops: &[Loop]) -> Vec<Nest> {
+        let count = self.a.problem.ops.len();
+        let chain = || vec![Nest { loops: loops.to_vec(), items: (0..count).map(Item::Op).collect() }];
+        let (outer, inner): (Vec<Loop>, Vec<Loop>) = loops.iter().partition(|l| self.common.has(l.axis));
+        let axes = inner.iter().fold(AxisSet::default(), |s, l| s.with(l.axis));
+        let mut sets: Vec<AxisSet> = Vec::new();
+        for touched in self.f.touched.iter().map(|t| t.and(axes)).filter(|t| !t.is_empty()) {
+            let (joined, apart): (Vec<AxisSet>, Vec<AxisSet>) =
+                sets.into_iter().partition(|s| !s.and(touched).is_empty());
+            sets = apart;
+            sets.push(joined.into_iter().fold(touched, AxisSet::or));
+        }
+        if sets.len() < 2 {
+            return chain();
+        }
+        let nest_of = |o: usize| sets.iter().position(|s| !s.and(self.f.touched[o]).is_empty());
+        // Ops that stand alone come first as items, then the nests; each runs after what it needs.
+        let item_of = |o: usize| nest_of(o).map_or(o, |n| count + n);
+        let mut needs = vec![BTreeSet::new(); count + sets.len()];
+        let mut first = vec![usize::MAX; count + sets.len()];
+        for o in 0..count {
+            let item = item_of(o);
+            first[item] = first[item].min(o);
+            needs[item].extend(self.f.before[o].iter().map(item_of).filter(|&b| b != item));
+        }
+        let mut waiting: BTreeSet<(usize, usize)> =
+            first.iter().enumerate().filter(|(_, o)| **o < count).map(|(item, &o)| (o, item)).collect();
+        let (mut done, mut items) = (BTreeSet::new(), Vec::new());
+        while !waiting.is_empty() {
+            // Two sets of loops that need one another are one chain after all.
+            let Some(&next) = waiting.iter().find(|(_, item)| needs[*item].is_subset(&done)) else {
+                return chain();
+            };
+            waiting.remove(&next);
+            done.insert(next.1);
+            items.push(if next.1 < count { Item::Op(next.1) } else { Item::Nest(next.1 - count + 1) });
+        }
+        let mut nests = vec![Nest { loops: outer, items }];
+        nests.extend(sets.iter().enumerate().map(|(n, set)| Nest {
+            loops: inner.iter().filter(|l| set.has(l.axis)).copied().collect(),
+            items: (0..count).filter(|&o| nest_of(o) == Some(n)).map(Item::Op).collect(),
+        }));
+        nests
+    }
+
+    /// The loops around all uses of a tensor, outermost first.
+    fn loops_around(&self, schedule: &Schedule, tensor: usize) -> Vec<Loop> {
+        let home = |o: usize| schedule.nests.iter().position(|n| n.items.contains(&Item::Op(o))).unwrap_or(0);
+        let mut homes = self.f.users[tensor].iter().map(|&o| home(o));
+        let nest = homes.next().filter(|&first| homes.all(|h| h == first)).unwrap_or(0);
+        let mut loops = schedule.nests[0].loops.clone();
+        if nest > 0 {
+            loops.extend_from_slice(&schedule.nests[nest].loops);
+        }
+        loops
     }
 
     /// Whether a loop over `axis` alone is legal. A loop that is not stays so inside others, except that a later axis
@@ -277,7 +340,7 @@ impl<'a> Search<'a> {
             let reduced = self.f.reduced[o];
             reduced.has(axis) && (0..axis).any(|b| reduced.has(b))
         });
-        inside_chain || plan(&self.a.problem, &self.f, &self.schedule(vec![Loop { axis, tile: 1 }])).is_some()
+        inside_chain || plan(&self.a.problem, &self.f, &self.schedule(&[Loop { axis, tile: 1 }])).is_some()
     }
 
     /// Tries a coarse grid of at most about `limit` tile vectors.
@@ -319,7 +382,7 @@ impl<'a> Search<'a> {
                 .axes
                 .iter()
                 .map(|&(axis, _)| {
-                    let l = schedule.nests[0].loops.iter().find(|l| l.axis == axis);
+                    let l = schedule.nests.iter().flat_map(|n| &n.loops).find(|l| l.axis == axis);
                     l.map_or(self.a.problem.extents[axis], |l| l.tile)
                 })
                 .collect();
@@ -369,10 +432,13 @@ impl<'a> Search<'a> {
     }
 
     fn try_order(&mut self, loops: Vec<Loop>, is_fine: bool) {
-        if self.budget == 0 || !self.seen.insert((loops.clone(), is_fine)) {
+        if self.budget == 0 {
             return;
         }
-        let mut base = self.schedule(loops);
+        let mut base = self.schedule(&loops);
+        if !self.seen.insert((base.nests.clone(), is_fine)) {
+            return;
+        }
         let cuts = if is_fine { 2 } else { 1 };
         let mut least = self.evaluate(&base, cuts);
         // Other rings: shorter ones where memory is short, longer ones where a load takes long beside its use.
@@ -398,8 +464,8 @@ impl<'a> Search<'a> {
             }
             let natural = base.hold[t];
             let axes = self.f.varies[t];
-            let levels: Vec<usize> =
-                (0..natural).filter(|&l| !axes.has(base.nests[0].loops[l].axis)).collect();
+            let around = self.loops_around(&base, t);
+            let levels: Vec<usize> = (0..natural).filter(|&l| !axes.has(around[l].axis)).collect();
             for &level in levels.iter().take(if is_fine { usize::MAX } else { 1 }) {
                 let mut held = base.clone();
                 held.hold[t] = level;

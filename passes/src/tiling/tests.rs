@@ -105,3 +105,40 @@ fn a_row_that_is_used_twice_stays_whole_or_does_not_fit() {
         solve(&row_sum(300, 1000), &machine(64 << 10), Effort::THOROUGH).expect_err("rows are too long");
     assert!(matches!(error, NoSchedule::TooLarge { missing_bytes, .. } if missing_bytes > 0), "{error:?}");
 }
+
+/// y[m, n] = Σ_j relu(Σ_k x[m, k]·w[k, j])·v[j, n]
+fn two_products(m: u64, k: u64, j: u64, n: u64) -> Problem {
+    let e = vec![m, j, k, n, 1];
+    let tensors = vec![
+        tensor(&e, &[0, 2], Space::Spm, (true, false)),
+        tensor(&e, &[2, 1], Space::Spm, (true, false)),
+        tensor(&e, &[0, 1], Space::Acc, (false, false)),
+        tensor(&e, &[0, 1], Space::Spm, (false, false)),
+        tensor(&e, &[1, 3], Space::Spm, (true, false)),
+        tensor(&e, &[0, 3], Space::Acc, (false, false)),
+        tensor(&e, &[0, 3], Space::Spm, (false, true)),
+    ];
+    let op = |kind: OpKind, ins: &[usize], out: usize| Op {
+        kind,
+        ins: ins.iter().map(|&t| In::Tensor(t)).collect(),
+        outs: vec![out],
+    };
+    let ops = vec![
+        op(OpKind::Contract, &[0, 1], 2),
+        op(OpKind::Map(MapKind::Relu), &[2], 3),
+        op(OpKind::Contract, &[3, 4], 5),
+        op(OpKind::Map(MapKind::Identity), &[5], 6),
+    ];
+    Problem { extents: e, tensors, ops }
+}
+
+#[test]
+fn two_products_overlap_with_their_weights() {
+    let problem = two_products(128, 768, 3072, 768);
+    let machine = machine(24 << 20);
+    for effort in [Effort::QUICK, Effort::THOROUGH] {
+        let solution = solve(&problem, &machine, effort).expect("fits");
+        let array = solution.cost.load.busy[super::machine::Engine::Mxu as usize];
+        assert!(solution.cost.ticks < array * 5 / 4, "{:?}\n{}", solution.cost, solution.describe());
+    }
+}
