@@ -113,6 +113,7 @@ fn scheduled(
     let all = target.dma_queues as u32;
     // Fewer queues, and transfers spread over fewer of them, need fewer semaphores.
     let mut attempts = [
+        (all, all),
         (all, 8),
         (all, 4),
         (all, 2),

@@ -427,10 +427,16 @@ impl Selector<'_> {
         let role = role(direction, self.is_written[dram.index()]);
         let most = if repeats { 1 } else { self.queues.most(role).into() };
         let ways = (bytes / queues::SPLIT_BYTES).clamp(1, most) as u32;
-        for span in dma::shares(&tile, self.partitions, ways) {
-            let share = bytes * u64::from(span.1) / u64::from(tile.parts());
-            let queue = self.queues.take(role, share * place.runs);
-            let part = dma::transfer(&mut self.lir, self.partitions, direction, &tile, &side, span)?;
+        for share in dma::shares(&tile, &side.strides, self.partitions, ways, bytes) {
+            let moved = bytes * u64::from(share.count) / u64::from(tile.sizes[share.axis]);
+            let queue = self.queues.take(role, moved * place.runs);
+            let (lir, partitions) = (&mut self.lir, self.partitions);
+            let part = if share.axis == tile.part {
+                dma::transfer(lir, partitions, direction, &tile, &side, (share.first, share.count))?
+            } else {
+                let (tile, side) = dma::sliced(&tile, &side, share);
+                dma::transfer(lir, partitions, direction, &tile, &side, (0, tile.parts()))?
+            };
             self.push(place, queue, part.code, part.accesses);
         }
         Ok(())

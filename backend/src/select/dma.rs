@@ -26,27 +26,79 @@ pub(crate) struct Transfer {
     pub accesses: Vec<Access>,
 }
 
-/// Splits the partition range of a tile into at most `ways` parts: of a chunk of partitions each, or of whole chunks.
-pub(crate) fn shares(tile: &Tile, partitions: u32, ways: u32) -> Vec<(u32, u32)> {
-    let parts = tile.parts();
-    if parts <= partitions {
-        let ways = ways.clamp(1, parts);
-        let each = parts.div_ceil(ways);
-        return (0..parts).step_by(each as usize).map(|first| (first, each.min(parts - first))).collect();
+/// A part of a transfer: `count` positions of an axis of the tile from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub axis: usize,
+    pub first: u32,
+    pub count: u32,
+}
+
+/// Splits a transfer of `bytes` for `ways` queues into about equal shares: ranges of partitions, of whole chunks of
+/// them, or, where these do not come out even, of the axis that is outermost in DRAM.
+pub(crate) fn shares(
+    tile: &Tile,
+    dram_strides: &[i64],
+    partitions: u32,
+    ways: u32,
+    bytes: u64,
+) -> Vec<Share> {
+    let (part, parts) = (tile.part, tile.parts());
+    let along = |axis: usize, extent: u32, each: u32| -> Vec<Share> {
+        let share = |first| Share { axis, first, count: each.min(extent - first) };
+        (0..extent).step_by(each as usize).map(share).collect()
+    };
+    if parts <= partitions || ways == 1 {
+        return along(part, parts, parts.div_ceil(ways.clamp(1, parts)));
     }
+    // What the busiest queue moves, in 1/1024 of the transfer, if it is cut into so many equal pieces.
+    let most = |pieces: u32| 1024 * pieces.div_ceil(ways) / pieces;
+    let is_even = |pieces: u32| most(pieces) <= 1024 * 9 / 8 / ways;
     let chunks = parts.div_ceil(partitions);
-    if ways < 2 * chunks {
-        // whole chunks to each
-        let each = chunks.div_ceil(ways.clamp(1, chunks)) * partitions;
-        return (0..parts).step_by(each as usize).map(|first| (first, each.min(parts - first))).collect();
+    if is_even(chunks) {
+        return along(part, parts, chunks.div_ceil(ways) * partitions);
     }
-    // a part of one chunk to each
-    let each = partitions.div_ceil(ways / chunks);
-    let of_chunk = |first: u32| {
-        let end = (first + partitions).min(parts);
-        (first..end).step_by(each as usize).map(move |at| (at, each.min(end - at)))
+    let outermost = (0..tile.sizes.len())
+        .filter(|&a| a != part && tile.sizes[a] > 1 && dram_strides[a].unsigned_abs() > 1)
+        .max_by_key(|&a| dram_strides[a].unsigned_abs());
+    if let Some(axis) = outermost
+        && is_even(tile.sizes[axis])
+    {
+        return along(axis, tile.sizes[axis], tile.sizes[axis].div_ceil(ways));
+    }
+    // Pieces of a chunk, as few as come out even and are worth a transfer each.
+    let mut pieces = 1;
+    while !is_even(chunks * pieces)
+        && 2 * pieces <= partitions.min(8)
+        && bytes / u64::from(2 * pieces * chunks) >= super::queues::SPLIT_BYTES
+    {
+        pieces *= 2;
+    }
+    if pieces == 1 {
+        return along(part, parts, chunks.div_ceil(ways) * partitions);
+    }
+    let each = partitions.div_ceil(pieces);
+    let of_chunk = |chunk: u32| {
+        let end = (chunk + partitions).min(parts);
+        (chunk..end).step_by(each as usize).map(move |first| Share {
+            axis: part,
+            first,
+            count: each.min(end - first),
+        })
     };
     (0..parts).step_by(partitions as usize).flat_map(of_chunk).collect()
+}
+
+/// The part of a transfer that is a range of a free axis.
+pub(crate) fn sliced<'a>(tile: &Tile, dram: &DramView<'a>, share: Share) -> (Tile, DramView<'a>) {
+    let (mut tile, mut dram) = (tile.clone(), dram.clone());
+    let Share { axis, first, count } = share;
+    tile.off += i64::from(first) * tile.strides[axis] * tile.element_bytes();
+    tile.sizes[axis] = count;
+    tile.region.lo[axis] += i64::from(first);
+    tile.region.size[axis] = i64::from(count);
+    dram.offset += i64::from(first) * dram.strides[axis];
+    (tile, dram)
 }
 
 /// A transfer of the partitions `first ..+ count` of the tile.
@@ -270,4 +322,69 @@ fn each(
     super::geometry::repeat(lir, at, dim.extent.into(), &bytes, &mut |lir, at| {
         each(lir, at, units, rest, leaf)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lir::{BufId, Region};
+    use kiln_machine::isa::Dt;
+
+    fn tile(sizes: &[u32], strides: &[i64]) -> Tile {
+        let region = Region {
+            lo: vec![0; sizes.len()],
+            size: sizes.iter().map(|n| i64::from(*n)).collect(),
+            coefs: Default::default(),
+        };
+        let (sizes, strides) = (sizes.to_vec(), strides.to_vec());
+        Tile {
+            buf: BufId(0),
+            dt: Dt::F32,
+            sizes,
+            part: 0,
+            part0: 0,
+            off: 0,
+            terms: Terms::new(),
+            strides,
+            region,
+        }
+    }
+
+    /// Shares as (axis, positions), all but the last of equal length.
+    fn split(sizes: &[u32], dram: &[i64], ways: u32, bytes: u64) -> (usize, Vec<u32>) {
+        let tile = tile(sizes, &[1, 1]);
+        let found = shares(&tile, dram, 128, ways, bytes);
+        let axis = found[0].axis;
+        let mut next = 0;
+        for share in &found {
+            assert_eq!((share.axis, share.first), (axis, next), "{found:?}");
+            next += share.count;
+        }
+        assert_eq!(next, sizes[axis]);
+        (axis, found.iter().map(|s| s.count).collect())
+    }
+
+    #[test]
+    fn shares_of_queues_come_out_even() {
+        // a chunk by partitions
+        assert_eq!(split(&[128, 512], &[512, 1], 4, 1 << 18), (0, vec![32; 4]));
+        // chunks where they divide
+        assert_eq!(split(&[1024, 64], &[64, 1], 4, 1 << 18), (0, vec![256; 4]));
+        // 16 chunks for 12 queues do not: rows of a transposed matrix do
+        assert_eq!(split(&[2048, 120], &[1, 2048], 12, 1 << 20), (1, vec![10; 12]));
+        // where DRAM is contiguous along the free axis, pieces of chunks do
+        assert_eq!(split(&[768, 64], &[64, 1], 12, 1 << 20), (0, vec![64; 12]));
+        // but not into transfers too short to be worth a queue
+        assert_eq!(split(&[768, 16], &[16, 1], 12, 49_152), (0, vec![128; 6]));
+    }
+
+    #[test]
+    fn a_slice_starts_where_its_share_does() {
+        let tile = tile(&[2048, 120], &[120, 1]);
+        let lir = DramTensor { id: crate::lir::DramId(0), dt: Dt::F32, shape: vec![120, 2048] };
+        let dram = DramView { tensor: &lir, offset: 7, terms: Terms::new(), strides: vec![1, 2048] };
+        let (cut, side) = sliced(&tile, &dram, Share { axis: 1, first: 30, count: 10 });
+        assert_eq!((cut.off, cut.sizes, side.offset), (120, vec![2048, 10], 7 + 30 * 2048));
+        assert_eq!((cut.region.lo[1], cut.region.size[1]), (30, 10));
+    }
 }

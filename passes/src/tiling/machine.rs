@@ -77,7 +77,7 @@ impl Load {
 const FREE_DIMS: usize = 3;
 
 /// Queues that one transfer is spread over at most, and the bytes that are worth one.
-const SPREAD: u64 = 8;
+const SPREAD: u64 = 16;
 const SPLIT_BYTES: u64 = 8 << 10;
 
 fn dt(dtype: DType) -> Dt {
