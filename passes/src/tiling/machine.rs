@@ -332,8 +332,12 @@ impl Machine {
             }
         }
         let pass = duration::mma_ticks(&self.target, inner, rows, columns, dt(problem.tensors[x].dtype));
+        // A step of the contraction enters the array when the one before it has left the accumulators.
+        let steps = chain * inner.div_ceil(self.partitions);
+        let one = duration::mma(&self.target, 1, dt(problem.tensors[x].dtype));
+        let drains = if steps > 1 { steps.saturating_mul(one.latency - one.busy) } else { 0 };
         let mut load = Load::default();
-        load.busy[Engine::Mxu as usize] = grids * chain * pass + self.overhead();
+        load.busy[Engine::Mxu as usize] = (grids * chain * pass).max(drains) + self.overhead();
         load
     }
 }
