@@ -83,13 +83,16 @@ impl<'a> Conv<'a> {
         let grouped: Vec<usize> = [&[n, g, c / g], rest.as_slice()].concat();
         let x = b.reshape(x, &grouped)?;
         let w = b.reshape(w, &[&[g, o / g, c / g], kernel.as_slice()].concat())?;
-        let places: Vec<usize> = (0..spatial).map(|d| 4 + 2 * d).collect();
-        let taps: Vec<usize> = (0..spatial).map(|d| 3 + d).collect();
+        // Channels and places in the order of the sum. The longest comes last: a chain's last axis can lie on the
+        // partitions, whose rows it is to fill.
+        let mut summed: Vec<(usize, usize)> = vec![(2, 2)];
+        summed.extend((0..spatial).map(|d| (4 + 2 * d, 3 + d)));
+        summed.sort_by_key(|&(dim, _)| b.shape(x)[dim]);
         let dims = ContractDims {
             lhs_batch: vec![1],
             rhs_batch: vec![0],
-            lhs_contract: [&[2], places.as_slice()].concat(),
-            rhs_contract: [&[2], taps.as_slice()].concat(),
+            lhs_contract: summed.iter().map(|s| s.0).collect(),
+            rhs_contract: summed.iter().map(|s| s.1).collect(),
         };
         // Result: g, N, spatial…, O/g.
         let y = b.contract_as(x, w, &dims, dtype)?;
