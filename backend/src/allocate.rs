@@ -64,6 +64,7 @@ impl Unit {
 /// Places every buffer of the program.
 pub fn allocate(lir: &Lir, capacity: Capacity) -> Result<(Vec<Slot>, Vec<Packing>), BackendError> {
     let lifetimes = lifetimes(lir);
+    let bodies = bodies(lir);
     let mut slots: Vec<Option<Slot>> = vec![None; lir.buffers.len()];
     let mut packings = Vec::new();
     for (group, info) in lir.groups.iter().enumerate() {
@@ -76,7 +77,16 @@ pub fn allocate(lir: &Lir, capacity: Capacity) -> Result<(Vec<Slot>, Vec<Packing
             }
             let mut attempt = |align| {
                 let partitions = capacity.partitions;
-                pack_group(lir, partitions, group, space, (limit, align), &members, &lifetimes, &mut slots)
+                pack_group(
+                    lir,
+                    partitions,
+                    group,
+                    space,
+                    (limit, align),
+                    &members,
+                    (&lifetimes, &bodies),
+                    &mut slots,
+                )
             };
             let [wide, narrow] = ALIGNMENTS_BYTES;
             let packing =
@@ -100,7 +110,7 @@ fn pack_group(
     space: Space,
     (limit, align): (u64, u64),
     members: &[usize],
-    lifetimes: &[(usize, usize)],
+    leaves: (&[(usize, usize)], &[(usize, usize)]),
     slots: &mut [Option<Slot>],
 ) -> Result<Packing, u64> {
     let wanted = |most: u32| -> BTreeMap<usize, u32> {
@@ -116,7 +126,7 @@ fn pack_group(
     let mut most = DEPTHS.into_iter().peekable();
     let (mut depths, mut units, mut bases) = loop {
         let depths = wanted(most.next().unwrap_or(1));
-        let units = units(lir, (partitions, align), &depths, lifetimes);
+        let units = units(lir, (partitions, align), &depths, leaves);
         let bases = pack(&units, mode, limit);
         if peak(&units, &bases) <= limit / 2 || most.peek().is_none() {
             break (depths, units, bases);
@@ -137,7 +147,7 @@ fn pack_group(
             for (b, _) in &largest.members {
                 depths.insert(*b, largest.depth - 1);
             }
-            units = self::units(lir, (partitions, align), &depths, lifetimes);
+            units = self::units(lir, (partitions, align), &depths, leaves);
         }
         bases = pack(&units, mode, limit);
     }
@@ -171,7 +181,7 @@ fn units(
     lir: &Lir,
     (partitions, align): (u32, u64),
     depths: &BTreeMap<usize, u32>,
-    lifetimes: &[(usize, usize)],
+    (lifetimes, bodies): (&[(usize, usize)], &[(usize, usize)]),
 ) -> Vec<Unit> {
     let mut rings: BTreeMap<(BlockId, u32), Unit> = BTreeMap::new();
     let mut units = Vec::new();
@@ -188,7 +198,7 @@ fn units(
             });
             continue;
         }
-        let body = block_leaves(lir, buffer.block);
+        let body = bodies[buffer.block.index()];
         let unit = rings.entry((buffer.block, *depth)).or_insert(Unit {
             members: Vec::new(),
             block: buffer.block,
@@ -300,16 +310,17 @@ fn max_live(units: &[Unit]) -> u64 {
     units.iter().map(|u| at(u.live.0)).max().unwrap_or(0)
 }
 
-/// First and last leaf (works in program order) of a block's body.
-fn block_leaves(lir: &Lir, block: BlockId) -> (usize, usize) {
-    let mut range = (usize::MAX, 0);
+/// First and last leaf (works in program order) of each block's body.
+fn bodies(lir: &Lir) -> Vec<(usize, usize)> {
+    let mut ranges = vec![(usize::MAX, 0); lir.blocks.len()];
     let mut next = 0;
     visit(lir, ROOT, &mut next, &mut |leaf, path, _| {
-        if path.iter().any(|(b, _)| *b == block) {
-            range = (range.0.min(leaf), range.1.max(leaf));
+        for (block, _) in path {
+            let range = &mut ranges[block.index()];
+            *range = (range.0.min(leaf), range.1.max(leaf));
         }
     });
-    range
+    ranges
 }
 
 /// For each buffer the leaves over which an instance must be kept: whole items of the block that makes it.

@@ -95,11 +95,15 @@ impl Walk<'_, '_> {
     ) -> (u64, u64) {
         let mut live: Vec<(usize, Space, u64)> = Vec::new();
         let (mut spm, mut acc) = (0, 0);
+        let mut last_use = vec![0; self.prices.p.tensors.len()];
+        for (index, step) in steps.iter().enumerate() {
+            mark(step, index, self.prices.p, &mut last_use);
+        }
         for (index, step) in steps.iter().enumerate() {
             let mut inner = (0, 0);
             match step {
                 Step::Alloc { tensor, depth } => {
-                    let last = steps.iter().rposition(|s| mentions(s, *tensor, self.f)).unwrap_or(index);
+                    let last = last_use[*tensor];
                     let (p, s) = (self.prices.p, self.prices.s);
                     let shape = self.prices.shape(*tensor);
                     let bytes =
@@ -167,10 +171,14 @@ impl Walk<'_, '_> {
     }
 }
 
-fn mentions(step: &Step, tensor: usize, facts: &Facts) -> bool {
+/// Notes `index` as the last place of each tensor that a step mentions.
+fn mark(step: &Step, index: usize, problem: &Problem, last: &mut [usize]) {
     match step {
-        Step::Alloc { tensor: t, .. } | Step::Load(t) | Step::Store(t) => *t == tensor,
-        Step::Op(o) => facts.users[tensor].binary_search(o).is_ok(),
-        Step::Loop { body, .. } => body.iter().any(|s| mentions(s, tensor, facts)),
+        Step::Alloc { tensor: t, .. } | Step::Load(t) | Step::Store(t) => last[*t] = index,
+        Step::Op(o) => {
+            let op = &problem.ops[*o];
+            op.tensors().chain(op.outs.iter().copied()).for_each(|t| last[t] = index);
+        }
+        Step::Loop { body, .. } => body.iter().for_each(|s| mark(s, index, problem, last)),
     }
 }
