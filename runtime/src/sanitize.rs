@@ -237,11 +237,16 @@ impl<'a> Sanitizer<'a> {
             _ => Prepared { patterns, touches: operand::touches(step, code, core, &self.cores, stream) },
         };
         let rows = operand::indexed_rows(step, code, core, stream, chip);
+        let table = operand::table(step, code, core, stream);
         if !prepared.touches.is_empty() {
             self.join_waits(index);
             for touch in &prepared.touches {
                 self.access(index, at, touch, stream.added(touch.reg));
             }
+        }
+        // The indices of this run do not name every row that those of another may.
+        if let Some(table) = table {
+            self.check_buffer(index, at, &table, table.footprint.hull(stream.added(table.reg)));
         }
         match rows {
             Rows::None => {}

@@ -1,9 +1,9 @@
 //! The solver against hand-made problems and an exhaustive search.
 
 use super::machine::Machine;
-use super::plan::Step;
-use super::problem::{Access, In, Op, OpKind, Problem, Space, Tensor};
-use super::solve::{Effort, NoSchedule, solve};
+use super::plan::{Item, Loop, Step};
+use super::problem::{Access, AxisSet, Facts, In, Op, OpKind, Problem, Space, Tensor};
+use super::solve::{Effort, NoSchedule, nests, solve};
 use kiln_ir::nn::{MapKind, ReduceKind};
 use kiln_ir::types::DType;
 use kiln_machine::target::Target;
@@ -141,4 +141,25 @@ fn two_products_overlap_with_their_weights() {
         let array = solution.cost.load.busy[super::machine::Engine::Mxu as usize];
         assert!(solution.cost.ticks < array * 5 / 4, "{:?}\n{}", solution.cost, solution.describe());
     }
+}
+
+#[test]
+fn loops_that_no_op_shares_stand_side_by_side() {
+    let facts = Facts::new(&two_products(128, 768, 3072, 768));
+    let (m, j, k, n) = (0, 1, 2, 3);
+    let of = |axes: &[usize]| {
+        let loops: Vec<Loop> = axes.iter().map(|&axis| Loop { axis, tile: 1 }).collect();
+        let found = nests(&facts, AxisSet::default().with(m), &loops);
+        let axes = |l: &[Loop]| l.iter().map(|l| l.axis).collect::<Vec<_>>();
+        found.into_iter().map(|nest| (axes(&nest.loops), nest.items)).collect::<Vec<_>>()
+    };
+    let all: Vec<Item> = (0..4).map(Item::Op).collect();
+    // the first product sums over k, the second makes n; what stands between runs in neither
+    let apart = of(&[m, k, n]);
+    assert_eq!(apart[0], (vec![m], vec![Item::Nest(1), Item::Op(1), Item::Nest(2)]));
+    assert_eq!(apart[1], (vec![k], vec![Item::Op(0)]));
+    assert_eq!(apart[2], (vec![n], vec![Item::Op(2), Item::Op(3)]));
+    // j is in both
+    assert_eq!(of(&[m, j, k]), [(vec![m, j, k], all.clone())]);
+    assert_eq!(of(&[m, j, k, n]), [(vec![m, j, k, n], all)]);
 }

@@ -49,6 +49,18 @@ pub(super) fn touches(step: &Step, code: &Code, core: usize, cores: &[u8], strea
     found
 }
 
+/// All rows that the indices of a gather or scatter may name.
+pub(super) fn table(step: &Step, code: &Code, core: usize, stream: &Stream) -> Option<Touch> {
+    let (Inst::Dga { ap, .. } | Inst::Dsc { ap, .. }) = &step.inst else { return None };
+    step.inst.operands().into_iter().enumerate().find_map(|(number, operand)| {
+        let Operand::Dram { role, reg, .. } = operand else { return None };
+        let pattern = stream.pattern(*ap);
+        let [rows, n1, n2, _] = pattern.size;
+        let footprint = Footprint::in_dram(&AccessPattern { size: [rows, n1, n2, 1], ..*pattern })?;
+        Some(Touch { footprint: Rc::new(footprint), role, reg, core, buffer: code.buffer(step, number) })
+    })
+}
+
 /// The DRAM rows of a gather or scatter.
 pub(super) enum Rows {
     None,
