@@ -557,14 +557,8 @@ impl Maker<'_> {
                 source => (Work::Cast, vec![source]),
             },
             Kind::Ein { contracted, .. } => {
-                let mut ins: Vec<Source> = node.operands.iter().map(|&o| self.tensor(o)).collect();
-                let is_there = |a: &AxisId| {
-                    let has = |&o: &NodeId| self.k.graph.node(self.through_broadcast(o)).axes.contains(a);
-                    node.operands.iter().any(has)
-                };
-                if !contracted.iter().all(is_there) {
-                    ins[0] = Source::Value(node.operands[0].0 as usize);
-                }
+                // The array sums over what both operands have.
+                let ins = node.operands.iter().map(|&o| self.tensor_over(o, contracted)).collect();
                 if contracted.is_empty() {
                     (Work::Map(MapKind::Mul), all())
                 } else {

@@ -57,3 +57,37 @@ fn threads_do_not_change_the_outputs() {
     };
     assert!(run("1") == run("3"), "3 threads give other bits than 1");
 }
+
+/// Nor do they depend on the target or on how much fits on chip: sums are chains whatever the tiles.
+#[test]
+fn targets_and_memories_do_not_change_the_outputs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let configurations: [&[&str]; 4] = [
+        &["--target", "core"],
+        &["--target", "edge"],
+        &["--target", "core", "--set", "spm_bytes=64K"],
+        &["--target", "edge", "--set", "spm_bytes=64K"],
+    ];
+    for name in ["gpt2", "relu2_attention", "gemm_bias_gelu"] {
+        let outputs = configurations.iter().enumerate().map(|(i, options)| {
+            let out = folder.path().join(format!("{name}.{i}"));
+            let status = Command::new(env!("CARGO_BIN_EXE_kiln-under-test"))
+                .args(["run", "--quiet", "--output-dir"])
+                .arg(&out)
+                .args(*options)
+                .arg(model(name))
+                .status()
+                .expect("start kiln");
+            assert!(status.success(), "{name} {options:?}");
+            let mut files: Vec<_> =
+                fs::read_dir(&out).expect("outputs").map(|f| f.expect("a file").path()).collect();
+            files.sort();
+            files.iter().map(|path| fs::read(path).expect("an output")).collect::<Vec<_>>()
+        });
+        let outputs: Vec<Vec<Vec<u8>>> = outputs.collect();
+        assert!(!outputs[0].is_empty());
+        for (options, other) in configurations.iter().zip(&outputs).skip(1) {
+            assert!(*other == outputs[0], "{name}: other bits with {options:?}");
+        }
+    }
+}
