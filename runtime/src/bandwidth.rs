@@ -23,15 +23,20 @@ impl Rate {
 /// The queues' current transfers and the bandwidth they share.
 #[derive(Clone, Debug)]
 pub(crate) struct Bandwidth {
-    /// Units that each queue still has to move; `None` if it is idle.
-    units_left: Vec<Option<u128>>,
+    /// Units that a queue which moves bytes from the start on has moved. All that move bytes move as many a tick.
+    moved: u128,
+    /// What `moved` will be when each queue's transfer has ended; `IDLE` if it has none.
+    ends: Vec<u128>,
+    /// Queues that are not idle.
+    sharers: usize,
     units_per_byte: u128,
-    /// Units a tick of one queue.
-    queue_rate: u128,
-    /// Units a tick of the whole DRAM; divisible by every number of queues.
-    dram_rate: u128,
+    /// Units a tick of each queue that moves bytes, by their number.
+    rates: Vec<u128>,
     now: u64,
 }
+
+/// The end of no transfer.
+const IDLE: u128 = u128::MAX;
 
 impl Bandwidth {
     /// `queues` idle queues at tick `now`.
@@ -40,50 +45,67 @@ impl Bandwidth {
         let units_per_byte = lcm(u128::from(queue.ticks), u128::from(dram.ticks)) * sharers;
         let per_tick = |rate: Rate| u128::from(rate.bytes) * (units_per_byte / u128::from(rate.ticks));
         Self {
-            units_left: vec![None; queues],
+            moved: 0,
+            ends: vec![IDLE; queues],
+            sharers: 0,
             units_per_byte,
-            queue_rate: per_tick(queue),
-            dram_rate: per_tick(dram),
+            // The DRAM's rate is divisible by every number of queues.
+            rates: (0..=queues as u128).map(|n| per_tick(queue).min(per_tick(dram) / n.max(1))).collect(),
             now,
         }
     }
 
     /// Let an idle queue start to move `bytes` bytes now.
     pub(crate) fn start(&mut self, queue: usize, bytes: u64) {
-        debug_assert!(self.units_left[queue].is_none());
-        self.units_left[queue] = Some(u128::from(bytes) * self.units_per_byte);
+        debug_assert!(self.ends[queue] == IDLE);
+        self.ends[queue] = self.moved + u128::from(bytes) * self.units_per_byte;
+        self.sharers += 1;
     }
 
     /// The first tick in which some transfer has ended, at the rates of now; the lowest queue on a tie.
     pub(crate) fn next_end(&self) -> Option<(u64, usize)> {
-        let least = self.units_left.iter().flatten().min()?;
+        if self.sharers == 0 {
+            return None;
+        }
+        let least = self.ends.iter().fold(IDLE, |least, end| least.min(*end));
         let rate = self.rate();
-        let ticks = div_ceil(*least, rate);
-        // The first queue that ends in that tick; its units are at most what all move until then.
-        let moved = u128::from(ticks).saturating_mul(rate);
-        let queue = self.units_left.iter().position(|left| left.is_some_and(|left| left <= moved))?;
+        let ticks = div_ceil(least.saturating_sub(self.moved), rate);
+        // The first queue that ends in that tick.
+        let moved = self.moved + u128::from(ticks).saturating_mul(rate);
+        let queue = self.ends.iter().position(|end| *end <= moved)?;
         Some((self.now.saturating_add(ticks), queue))
     }
 
     /// Move bytes until `tick`, which no transfer's end precedes.
     pub(crate) fn advance(&mut self, tick: u64) {
-        let moved = u128::from(tick - self.now) * self.rate();
-        for left in self.units_left.iter_mut().flatten() {
-            *left = left.saturating_sub(moved);
-        }
+        self.moved += u128::from(tick - self.now) * self.rate();
         self.now = tick;
     }
 
     /// The queue's transfer has ended: forget it.
     pub(crate) fn finish(&mut self, queue: usize) {
-        debug_assert_eq!(self.units_left[queue], Some(0));
-        self.units_left[queue] = None;
+        debug_assert!(self.ends[queue] <= self.moved);
+        self.ends[queue] = IDLE;
+        self.sharers -= 1;
     }
 
     /// All that decides what comes: the units left, and how long ago they were so.
     pub(crate) fn state(&self, now: u64) -> (Vec<Option<u128>>, u64) {
-        let idle = self.units_left.iter().all(Option::is_none);
-        (self.units_left.clone(), if idle { 0 } else { now - self.now })
+        (self.units_left().collect(), self.since(now))
+    }
+
+    /// Whether the state is that one.
+    pub(crate) fn is_in(&self, (left, since): &(Vec<Option<u128>>, u64), now: u64) -> bool {
+        self.since(now) == *since && self.units_left().eq(left.iter().copied())
+    }
+
+    /// Units that each queue still has to move; `None` if it is idle.
+    fn units_left(&self) -> impl Iterator<Item = Option<u128>> {
+        self.ends.iter().map(|end| (*end != IDLE).then(|| end.saturating_sub(self.moved)))
+    }
+
+    fn since(&self, now: u64) -> u64 {
+        if self.sharers == 0 { 0 } else { now - self.now }
     }
 
     /// Let `ticks` pass in which nothing changes.
@@ -93,14 +115,13 @@ impl Bandwidth {
 
     /// What all transfers move in a second of so many ticks, in bytes.
     pub(crate) fn bytes_per_second(&self, ticks_per_second: u64) -> u64 {
-        let sharers = self.units_left.iter().flatten().count() as u128;
+        let sharers = self.sharers as u128;
         (self.rate() * sharers * u128::from(ticks_per_second) / self.units_per_byte) as u64
     }
 
     /// What each transfer moves in a tick.
     fn rate(&self) -> u128 {
-        let sharers = self.units_left.iter().flatten().count();
-        self.queue_rate.min(self.dram_rate / sharers.max(1) as u128)
+        self.rates[self.sharers]
     }
 }
 

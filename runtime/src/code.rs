@@ -1,5 +1,7 @@
 //! A stream's words decoded once, with everything about an instruction that does not change while it runs.
 
+pub(crate) mod ahead;
+
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{
     AccessPattern, Add, AluOp, Ap, Class, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View, Word,
@@ -8,6 +10,7 @@ use kiln_machine::program::{OriginRange, Stream};
 use kiln_machine::target::Target;
 
 use crate::error::{SimError, TrapKind};
+use ahead::Ahead;
 
 /// The instructions of one stream.
 pub(crate) struct Code {
@@ -46,6 +49,8 @@ pub(crate) struct Step {
     pub(crate) touches: Box<[Touch]>,
     /// Its number among the `loop` instructions.
     pub(crate) loop_number: u32,
+    /// Whether it can be taken before its time comes.
+    pub(crate) ahead: Ahead,
     /// Index into the stream's origins; their number if it has none.
     pub(crate) origin: usize,
     /// Operands in memory of the instructions before it.
@@ -139,6 +144,7 @@ impl Code {
             pc += length;
         }
         code.control_registers = control_registers(&code.steps);
+        ahead::mark(&mut code, target);
         Ok(code)
     }
 
@@ -162,6 +168,7 @@ impl Code {
             chip_bytes: chip_bytes(&inst, &none, fixed),
             touches: touches(&inst, &none, fixed).into(),
             loop_number: (self.loops.max(1) - 1) as u32,
+            ahead: Ahead::Never,
             origin: origin.unwrap_or(self.origins.len()),
             operands,
         });

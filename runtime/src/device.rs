@@ -15,6 +15,7 @@ use kiln_machine::isa::{AccessPattern, Csr, Engine, Inst};
 use kiln_machine::target::Target;
 
 use crate::bandwidth::{Bandwidth, Rate};
+use crate::code::ahead::Ahead;
 use crate::code::{Code, Step, Touch};
 use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
@@ -23,7 +24,7 @@ use crate::execute::Memories;
 use crate::live::Live;
 use crate::mxu::MxuTiming;
 use crate::period::Periods;
-use crate::queue::{Queues, Signal};
+use crate::queue::{Ended, Queues, Signal};
 use crate::sanitize::Sanitizer;
 use crate::semaphore::Semaphores;
 use crate::stream::Stream;
@@ -103,6 +104,10 @@ pub(crate) struct Device<'a> {
     periods: Option<Periods>,
     /// The stream of each queue.
     streams_of_queues: Vec<usize>,
+    /// Transfers that have just ended.
+    ended: Vec<Ended>,
+    /// Take instructions that nothing else can hinder before their time comes.
+    ahead: bool,
 }
 
 /// Where a stream stands in a meeting of cores.
@@ -180,6 +185,8 @@ impl<'a> Device<'a> {
             memos: codes.iter().map(|code| (0..code.dynamic).map(|_| None).collect()).collect(),
             periods: jump.then(|| Periods::new(codes)),
             streams_of_queues,
+            ended: Vec::new(),
+            ahead: settings.jump && quiet,
         })
     }
 
@@ -196,10 +203,15 @@ impl<'a> Device<'a> {
 
     fn run_to_end(&mut self) -> Result<u64, SimError> {
         loop {
+            // At equal ticks the engine that comes first in order goes first.
             let (mut tick, mut index) = (NEVER, 0);
+            let (mut second, mut second_index) = (NEVER, usize::MAX);
             for (i, clock) in self.clocks.iter().enumerate() {
                 if clock.next < tick {
+                    (second, second_index) = (tick, index);
                     (tick, index) = (clock.next, i);
+                } else if clock.next < second {
+                    (second, second_index) = (clock.next, i);
                 }
             }
             let (signal, transfer) = (self.next_signal(), self.queues.next_event());
@@ -217,7 +229,8 @@ impl<'a> Device<'a> {
             } else if transfer == Some(next) {
                 self.transfers_advance(next);
             } else {
-                self.take_while_first(index)?;
+                let bound = second - u64::from(second_index < index && second > 0);
+                self.take_while_first(index, bound.min(self.settings.tick_limit))?;
             }
         }
         if self.streams.iter().any(|stream| !stream.halted) {
@@ -226,25 +239,39 @@ impl<'a> Device<'a> {
         Ok(self.clocks.iter().map(|clock| clock.complete).fold(self.now, u64::max))
     }
 
-    /// Let an engine take instructions for as long as nothing else comes first.
-    fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
-        // At equal ticks the engine that comes first in order goes first.
-        let others = self.clocks.iter().enumerate().filter(|(i, _)| *i != index);
-        let bound = others.map(|(i, clock)| clock.next - u64::from(i < index && clock.next > 0)).min();
-        let bound = bound.unwrap_or(NEVER).min(self.settings.tick_limit);
+    /// Let an engine take instructions for as long as nothing else comes first, up to the tick `bound`, and then
+    /// those that nothing else can hinder or see.
+    fn take_while_first(&mut self, index: usize, bound: u64) -> Result<(), SimError> {
         loop {
             self.step(index)?;
             let next = self.clocks[index].next;
+            if next == NEVER {
+                return Ok(());
+            }
             let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
-            if next > bound
-                || next == NEVER
-                || comes_before(self.next_signal())
-                || comes_before(self.queues.next_event())
-            {
+            let is_first =
+                next <= bound && !comes_before(self.next_signal()) && !comes_before(self.queues.next_event());
+            if !(is_first || self.ahead && self.may_go_ahead(index, next)) {
                 return Ok(());
             }
             self.now = next;
         }
+    }
+
+    /// Whether the next instruction of a stream, at the tick `next`, can be taken before other events up to then: it
+    /// neither looks at what other streams do, nor can it stop the run.
+    #[inline]
+    fn may_go_ahead(&self, index: usize, next: u64) -> bool {
+        let code = &self.codes[index];
+        let ahead = code.steps.get(self.streams[index].at).map_or(Ahead::Never, |step| step.ahead);
+        next <= self.settings.tick_limit
+            && match ahead {
+                Ahead::Never => false,
+                Ahead::Always => true,
+                Ahead::BehindTransfer => {
+                    self.queue_of(index).is_some_and(|queue| self.queues.is_busy_at(queue, next))
+                }
+            }
     }
 
     /// A signal counts, and wakes whoever waits for its semaphore.
@@ -256,13 +283,12 @@ impl<'a> Device<'a> {
         };
         match self.semaphores[slot].arrive() {
             Ok(Some(semaphore)) => {
-                for (clock, of) in self.clocks.iter_mut().zip(&self.slots) {
-                    if let Some((Blocked::Semaphore { semaphore: waits, .. }, _)) = clock.blocked
-                        && waits == semaphore
-                        && *of == slot
-                    {
-                        clock.next = self.now;
-                    }
+                if let Some(waiter) = self.semaphores[slot].users(semaphore).waiter
+                    && let Some((Blocked::Semaphore { semaphore: waits, .. }, _)) =
+                        self.clocks[waiter].blocked
+                    && waits == semaphore
+                {
+                    self.clocks[waiter].next = self.now;
                 }
                 Ok(())
             }
@@ -273,18 +299,21 @@ impl<'a> Device<'a> {
 
     /// Transfers start and end; the signals behind those that end leave.
     fn transfers_advance(&mut self, tick: u64) {
-        let all_ended = self.queues.advance(tick);
+        let mut all_ended = std::mem::take(&mut self.ended);
+        self.queues.advance(tick, &mut all_ended);
         if let Some(recorder) = &mut self.counters.recorder {
             for (slice, start) in all_ended.iter().filter_map(|ended| ended.slice) {
                 recorder.moved(slice, start, tick);
             }
             recorder.dram_rate(tick, self.queues.dram_rate(self.settings.target.base_clock_hz));
         }
-        for ended in all_ended {
+        for ended in all_ended.drain(..) {
             let index = self.streams_of_queues[ended.queue];
             self.clocks[index].complete = self.clocks[index].complete.max(tick);
-            for signal in ended.signals {
-                self.send(tick, index, signal);
+            for _ in 0..ended.signals {
+                if let Some(signal) = self.queues.leave(ended.queue) {
+                    self.send(tick, index, signal);
+                }
             }
             if let Some((Blocked::Transfers, _)) = self.clocks[index].blocked
                 && self.queues.is_empty(ended.queue)
@@ -292,6 +321,7 @@ impl<'a> Device<'a> {
                 self.clocks[index].next = tick;
             }
         }
+        self.ended = all_ended;
     }
 
     fn send(&mut self, tick: u64, index: usize, signal: Signal) {
@@ -397,7 +427,8 @@ impl<'a> Device<'a> {
             Inst::Loop { count, rc, end, step } => {
                 stream.enter_loop(code, *count, *rc, *end, *step, self.taken)?;
             }
-            Inst::Endl {} => again = stream.end_loop(code)?,
+            // A short loop is not worth a look.
+            Inst::Endl {} => again = stream.end_loop(code)? && step.ahead == Ahead::Never,
             inst => {
                 self.touch(index, step);
                 if let Inst::Cput { core, dst, src, shape } = inst {

@@ -123,13 +123,27 @@ impl MxuTiming {
 
     /// What decides the future, relative to `now`.
     pub(crate) fn state(&self, now: u64) -> MxuState {
-        let until = |tick: u64| tick.saturating_sub(now);
-        let draining = self.draining.iter().filter(|draining| draining.all > now);
         MxuState {
-            bands: self.bands.iter().map(|band| [until(band.free), until(band.loaded)]).collect(),
-            port_free: until(self.port_free),
-            draining: draining.map(|d| (d.region, until(d.first), until(d.all))).collect(),
+            bands: self.bands_state(now).collect(),
+            port_free: self.port_free.saturating_sub(now),
+            draining: self.draining_state(now).collect(),
         }
+    }
+
+    /// Whether the state is that one.
+    pub(crate) fn is_in(&self, state: &MxuState, now: u64) -> bool {
+        self.port_free.saturating_sub(now) == state.port_free
+            && self.bands_state(now).eq(state.bands.iter().copied())
+            && self.draining_state(now).eq(state.draining.iter().copied())
+    }
+
+    fn bands_state(&self, now: u64) -> impl Iterator<Item = [u64; 2]> {
+        self.bands.iter().map(move |band| [band.free, band.loaded].map(|tick| tick.saturating_sub(now)))
+    }
+
+    fn draining_state(&self, now: u64) -> impl Iterator<Item = (Region, u64, u64)> {
+        let draining = self.draining.iter().filter(move |draining| draining.all > now);
+        draining.map(move |d| (d.region, d.first.saturating_sub(now), d.all - now))
     }
 
     /// Let `ticks` pass in which nothing changes.

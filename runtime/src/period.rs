@@ -46,7 +46,7 @@ pub(crate) struct StreamState {
     /// Of streams that have instructions that use them.
     patterns: Option<Box<[AccessPattern; 16]>>,
     loops: Vec<LoopState>,
-    clock: ClockState,
+    pub(crate) clock: ClockState,
 }
 
 /// The clock of a stream: ticks to its next instruction (none if it waits) and to the end of what it does.
@@ -92,12 +92,12 @@ impl StreamState {
     }
 
     /// What lies between this state and a later one, if the later one will do the same again.
-    fn progress(&self, later: &Self) -> Option<Option<Progress>> {
+    pub(crate) fn progress(&self, later: &Stream, code: &Code) -> Option<Option<Progress>> {
+        let mut registers = self.registers.iter().zip(later.registers).enumerate();
         let same = self.at == later.at
             && self.halted == later.halted
-            && self.clock == later.clock
-            && self.registers == later.registers
-            && self.patterns == later.patterns
+            && registers.all(|(i, (before, now))| code.control_registers >> i & 1 == 0 || *before == now)
+            && self.patterns.as_ref().is_none_or(|patterns| **patterns == later.patterns)
             && self.loops.len() == later.loops.len();
         if !same {
             return None;
@@ -119,18 +119,6 @@ impl StreamState {
             }
         }
         Some(progress)
-    }
-}
-
-impl State {
-    /// What each stream did between this state and a later one, if the later one will do the same again.
-    pub(crate) fn progress(&self, later: &Self) -> Option<Vec<Option<Progress>>> {
-        let same =
-            self.semaphores == later.semaphores && self.queues == later.queues && self.mxu == later.mxu;
-        if !same {
-            return None;
-        }
-        self.streams.iter().zip(&later.streams).map(|(before, after)| before.progress(after)).collect()
     }
 }
 
@@ -180,7 +168,7 @@ pub(crate) enum Advice {
     GoOn,
     /// Give its state to [`Periods::keep`].
     Keep,
-    /// Compare its state with [`Periods::kept`] and call [`Periods::record`] if it comes again.
+    /// Compare its state with [`Periods::kept`] and tell [`Periods::compared`].
     Compare,
     /// Compare its state with the start of the recording: a period may be over.
     Finish,
@@ -247,28 +235,32 @@ impl Periods {
         search.kept = Some(state);
     }
 
-    /// A state of a loop: whether the one that is kept came again. If so, the period from here on is written down; if
-    /// not, it is kept in its turn.
-    pub(crate) fn compare(&mut self, index: usize, number: u32, state: State) {
-        let search = self.search(index, number);
-        let kept = search.kept.as_ref();
-        let again = kept.and_then(|kept| Some((state.now - kept.now, kept.progress(&state)?)));
-        match again {
-            Some((ticks, progress)) if ticks > 0 && repetitions(&progress) > 1 => {
-                let end = state.now + ticks;
-                let taken = Vec::new();
-                self.recording = Some(Recording { stream: index, number, start: state, end, taken });
-            }
-            _ if search.seen == search.keep_at => self.keep(index, number, state),
-            _ => {}
-        }
+    /// The state of a loop that is kept.
+    pub(crate) fn kept(&self, index: usize, number: u32) -> Option<&State> {
+        self.searches[index][number as usize].kept.as_ref()
     }
 
-    /// The recording, if the period is over with this state; it goes on otherwise.
-    pub(crate) fn finish(&mut self, state: &State) -> Option<(Recording, Vec<Option<Progress>>)> {
-        let progress = self.recording.as_ref()?.start.progress(state)?;
+    /// Whether it is this iteration's turn to be kept.
+    pub(crate) fn keeps(&self, index: usize, number: u32) -> bool {
+        let search = &self.searches[index][number as usize];
+        search.seen == search.keep_at
+    }
+
+    /// The state that is kept of a loop came again `ticks` later, with this one: write down the period from here on.
+    pub(crate) fn record(&mut self, index: usize, number: u32, start: State, ticks: u64) {
+        let end = start.now + ticks;
+        self.recording = Some(Recording { stream: index, number, start, end, taken: Vec::new() });
+    }
+
+    /// The state at the start of the recording.
+    pub(crate) fn start(&self) -> Option<&State> {
+        self.recording.as_ref().map(|recording| &recording.start)
+    }
+
+    /// The recording is complete.
+    pub(crate) fn finish(&mut self) -> Option<Recording> {
         let recording = self.recording.take()?;
         *self.search(recording.stream, recording.number) = Search::default();
-        Some((recording, progress))
+        Some(recording)
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Signal {
 }
 
 /// An issued transfer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Transfer {
     /// The data phase starts no earlier.
     pub(crate) data_start: u64,
@@ -25,15 +25,23 @@ pub(crate) struct Transfer {
     pub(crate) busy: u64,
     /// Bytes over the DRAM bus, in either direction.
     pub(crate) dram_bytes: u64,
-    pub(crate) signals: Vec<Signal>,
     /// Its slice in the trace.
     pub(crate) slice: Option<usize>,
+}
+
+/// A transfer in its queue.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    transfer: Transfer,
+    /// Signals behind it.
+    signals: usize,
 }
 
 /// A transfer in its data phase.
 #[derive(Debug)]
 struct Active {
     transfer: Transfer,
+    signals: usize,
     /// When it began.
     start: u64,
     /// The on-chip side is done no earlier.
@@ -45,7 +53,9 @@ struct Active {
 #[derive(Debug, Default)]
 struct Queue {
     active: Option<Active>,
-    waiting: VecDeque<Transfer>,
+    waiting: VecDeque<Waiting>,
+    /// Those behind the active transfer, then those behind each that waits.
+    signals: VecDeque<Signal>,
 }
 
 /// All queues and the bandwidth between them.
@@ -58,20 +68,21 @@ pub(crate) struct Queues {
 }
 
 /// All of a transfer that decides what comes, relative to a tick.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TransferState {
     /// Until its data phase may start, or until its on-chip side is done.
     ticks: u64,
     busy: u64,
     dram_bytes: u64,
     flowing: Option<bool>,
-    signals: Vec<Signal>,
+    /// Signals behind it.
+    signals: usize,
 }
 
 /// All of the queues that decides what comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QueuesState {
-    transfers: Vec<Vec<TransferState>>,
+    queues: Vec<(Vec<TransferState>, Vec<Signal>)>,
     bandwidth: (Vec<Option<u128>>, u64),
 }
 
@@ -79,9 +90,31 @@ pub(crate) struct QueuesState {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) queue: usize,
-    pub(crate) signals: Vec<Signal>,
+    /// How many signals leave now: see [`Queues::leave`].
+    pub(crate) signals: usize,
     /// Its slice in the trace, and when its data phase began.
     pub(crate) slice: Option<(usize, u64)>,
+}
+
+impl Queue {
+    /// What decides the future of its transfers, relative to `now`.
+    fn state(&self, now: u64) -> impl Iterator<Item = TransferState> {
+        let waiting = move |Waiting { transfer, signals }: &Waiting| TransferState {
+            ticks: transfer.data_start.saturating_sub(now),
+            busy: transfer.busy,
+            dram_bytes: transfer.dram_bytes,
+            flowing: None,
+            signals: *signals,
+        };
+        let active = self.active.iter().map(move |active| TransferState {
+            ticks: active.earliest_end.saturating_sub(now),
+            busy: active.transfer.busy,
+            dram_bytes: active.transfer.dram_bytes,
+            flowing: Some(active.flowing),
+            signals: active.signals,
+        });
+        active.chain(self.waiting.iter().map(waiting))
+    }
 }
 
 impl Queues {
@@ -98,7 +131,7 @@ impl Queues {
             let start = transfer.data_start.max(self.now);
             self.next = Some(self.next.map_or(start, |next| next.min(start)));
         }
-        queue.waiting.push_back(transfer);
+        queue.waiting.push_back(Waiting { transfer, signals: 0 });
     }
 
     /// Whether all transfers of the queue have ended.
@@ -110,13 +143,28 @@ impl Queues {
     /// Send a signal when all transfers so far have ended; false if they have.
     pub(crate) fn signal_behind(&mut self, queue: usize, signal: Signal) -> bool {
         let queue = &mut self.queues[queue];
-        let last = match (queue.waiting.back_mut(), &mut queue.active) {
-            (Some(waiting), _) => waiting,
-            (None, Some(active)) => &mut active.transfer,
+        match (queue.waiting.back_mut(), &mut queue.active) {
+            (Some(waiting), _) => waiting.signals += 1,
+            (None, Some(active)) => active.signals += 1,
             (None, None) => return false,
-        };
-        last.signals.push(signal);
+        }
+        queue.signals.push_back(signal);
         true
+    }
+
+    /// Whether the last transfer so far is sure not to have ended before or at `tick`.
+    pub(crate) fn is_busy_at(&self, queue: usize, tick: u64) -> bool {
+        let queue = &self.queues[queue];
+        match (queue.waiting.back(), &queue.active) {
+            (Some(Waiting { transfer, .. }), _) => transfer.data_start + transfer.busy > tick,
+            (None, Some(active)) => active.earliest_end > tick,
+            (None, None) => false,
+        }
+    }
+
+    /// The next signal that leaves, of a transfer that has ended.
+    pub(crate) fn leave(&mut self, queue: usize) -> Option<Signal> {
+        self.queues[queue].signals.pop_front()
     }
 
     /// Bytes over the DRAM bus in a second of so many ticks, at the rates of now.
@@ -134,15 +182,15 @@ impl Queues {
         let of_queue = |queue: &Queue| match (&queue.active, queue.waiting.front()) {
             (Some(active), _) if active.flowing => None,
             (Some(active), _) => Some(active.earliest_end),
-            (None, Some(waiting)) => Some(waiting.data_start.max(self.now)),
+            (None, Some(waiting)) => Some(waiting.transfer.data_start.max(self.now)),
             (None, None) => None,
         };
         let flow_end = self.bandwidth.next_end().map(|(tick, _)| tick);
         self.queues.iter().filter_map(of_queue).chain(flow_end).min()
     }
 
-    /// Let happen what happens at `tick`, the [next event](Self::next_event); the transfers that end.
-    pub(crate) fn advance(&mut self, tick: u64) -> Vec<Ended> {
+    /// Let happen what happens at `tick`, the [next event](Self::next_event); the transfers that end go to `ended`.
+    pub(crate) fn advance(&mut self, tick: u64, ended: &mut Vec<Ended>) {
         self.bandwidth.advance(tick);
         self.now = tick;
         while let Some((end, queue)) = self.bandwidth.next_end()
@@ -153,51 +201,45 @@ impl Queues {
                 active.flowing = false;
             }
         }
-        let mut ended = Vec::new();
         for (index, queue) in self.queues.iter_mut().enumerate() {
             if let Some(active) =
                 queue.active.take_if(|active| !active.flowing && active.earliest_end <= tick)
             {
                 let slice = active.transfer.slice.map(|slice| (slice, active.start));
-                ended.push(Ended { queue: index, signals: active.transfer.signals, slice });
+                ended.push(Ended { queue: index, signals: active.signals, slice });
             }
             let may_start = queue.active.is_none();
-            if let Some(transfer) =
-                queue.waiting.pop_front_if(|transfer| may_start && transfer.data_start <= tick)
+            if may_start
+                && let Some(Waiting { transfer, signals }) =
+                    queue.waiting.pop_front_if(|waiting| waiting.transfer.data_start <= tick)
             {
                 let flowing = transfer.dram_bytes > 0;
                 if flowing {
                     self.bandwidth.start(index, transfer.dram_bytes);
                 }
                 let earliest_end = tick + transfer.busy;
-                queue.active = Some(Active { start: tick, earliest_end, flowing, transfer });
+                queue.active = Some(Active { start: tick, earliest_end, flowing, transfer, signals });
             }
         }
         self.next = self.find_next();
-        ended
     }
 
     /// What decides the future, relative to `now`.
     pub(crate) fn state(&self, now: u64) -> QueuesState {
-        let waiting = |transfer: &Transfer| TransferState {
-            ticks: transfer.data_start.saturating_sub(now),
-            busy: transfer.busy,
-            dram_bytes: transfer.dram_bytes,
-            flowing: None,
-            signals: transfer.signals.clone(),
-        };
-        let of_queue = |queue: &Queue| {
-            let active = queue.active.iter().map(|active| TransferState {
-                ticks: active.earliest_end.saturating_sub(now),
-                flowing: Some(active.flowing),
-                ..waiting(&active.transfer)
-            });
-            active.chain(queue.waiting.iter().map(waiting)).collect()
-        };
+        let of_queue = |queue: &Queue| (queue.state(now).collect(), queue.signals.iter().copied().collect());
         QueuesState {
-            transfers: self.queues.iter().map(of_queue).collect(),
+            queues: self.queues.iter().map(of_queue).collect(),
             bandwidth: self.bandwidth.state(now),
         }
+    }
+
+    /// Whether the state is that one.
+    pub(crate) fn is_in(&self, state: &QueuesState, now: u64) -> bool {
+        let mut queues = self.queues.iter().zip(&state.queues);
+        self.bandwidth.is_in(&state.bandwidth, now)
+            && queues.all(|(queue, (transfers, signals))| {
+                queue.state(now).eq(transfers.iter().copied()) && queue.signals == *signals
+            })
     }
 
     /// Let `ticks` pass in which nothing changes.
@@ -211,7 +253,7 @@ impl Queues {
                 active.start += ticks;
                 active.transfer.data_start += ticks;
             }
-            queue.waiting.iter_mut().for_each(|transfer| transfer.data_start += ticks);
+            queue.waiting.iter_mut().for_each(|waiting| waiting.transfer.data_start += ticks);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Semaphores: counters that order instructions of different engines.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
 use kiln_machine::isa::{Engine, Inst};
 
@@ -16,14 +15,14 @@ const MAX_COUNT: u32 = 65535;
 pub(crate) struct Users {
     pub(crate) producer: Option<Engine>,
     pub(crate) consumer: Option<Engine>,
+    /// The stream of its consumer.
+    pub(crate) waiter: Option<usize>,
 }
 
 /// A signal on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct Signal {
     tick: u64,
-    /// Order of sending, so that equal ticks have an order.
-    sequence: u64,
     semaphore: u8,
     n: u16,
     producer: usize,
@@ -34,8 +33,8 @@ struct Signal {
 pub(crate) struct Semaphores {
     counts: Vec<u32>,
     users: Vec<Users>,
-    in_flight: BinaryHeap<Reverse<Signal>>,
-    sent: u64,
+    /// By tick; of equal ticks, what was sent first comes first.
+    in_flight: VecDeque<Signal>,
 }
 
 /// A signal that arrived at a full counter: its producer's stream and word.
@@ -50,7 +49,7 @@ impl Semaphores {
     /// `count` counters of a core at zero, with the users found in its streams.
     pub(crate) fn new(count: usize, core: u8, codes: &[Code]) -> Result<Self, SimError> {
         let mut users = vec![Users::default(); 256];
-        for code in codes.iter().filter(|code| code.core == core) {
+        for (stream, code) in codes.iter().enumerate().filter(|(_, code)| code.core == core) {
             for step in &code.steps {
                 let (semaphore, role) = match step.inst {
                     Inst::Sems { sem, .. } => (sem.0, "producers"),
@@ -58,6 +57,9 @@ impl Semaphores {
                     _ => continue,
                 };
                 let user = &mut users[usize::from(semaphore)];
+                if role == "consumers" {
+                    user.waiter = Some(stream);
+                }
                 let slot = if role == "producers" { &mut user.producer } else { &mut user.consumer };
                 match *slot {
                     Some(first) if first != code.engine => {
@@ -72,7 +74,7 @@ impl Semaphores {
                 }
             }
         }
-        Ok(Self { counts: vec![0; count], users, in_flight: BinaryHeap::new(), sent: 0 })
+        Ok(Self { counts: vec![0; count], users, in_flight: VecDeque::new() })
     }
 
     /// Who uses it.
@@ -96,19 +98,20 @@ impl Semaphores {
 
     /// Let a signal arrive at `tick`.
     pub(crate) fn send(&mut self, tick: u64, semaphore: u8, n: u16, producer: usize, pc: u32) {
-        let sequence = self.sent;
-        self.sent += 1;
-        self.in_flight.push(Reverse(Signal { tick, sequence, semaphore, n, producer, pc }));
+        let later = self.in_flight.iter().rev().take_while(|signal| signal.tick > tick).count();
+        let at = self.in_flight.len() - later;
+        self.in_flight.insert(at, Signal { tick, semaphore, n, producer, pc });
     }
 
     /// When the next signal arrives.
+    #[inline]
     pub(crate) fn next_arrival(&self) -> Option<u64> {
-        self.in_flight.peek().map(|signal| signal.0.tick)
+        self.in_flight.front().map(|signal| signal.tick)
     }
 
     /// Let the next signal arrive; the semaphore it counted.
     pub(crate) fn arrive(&mut self) -> Result<Option<u8>, Overflow> {
-        let Some(Reverse(signal)) = self.in_flight.pop() else { return Ok(None) };
+        let Some(signal) = self.in_flight.pop_front() else { return Ok(None) };
         let count = &mut self.counts[usize::from(signal.semaphore)];
         if *count + u32::from(signal.n) > MAX_COUNT {
             return Err(Overflow {
@@ -138,19 +141,26 @@ impl Semaphores {
     /// What decides the future, relative to `now`: the counts, and (ticks, semaphore, n, producer, word) of what is
     /// on its way.
     pub(crate) fn state(&self, now: u64) -> SemaphoresState {
-        let mut flying: Vec<&Signal> = self.in_flight.iter().map(|signal| &signal.0).collect();
-        flying.sort();
-        let flying = flying.iter().map(|s| (s.tick - now, s.semaphore, s.n, s.producer, s.pc)).collect();
-        (self.counts.clone(), flying)
+        (self.counts.clone(), self.flying(now).collect())
+    }
+
+    /// Whether the state is that one.
+    pub(crate) fn is_in(&self, (counts, flying): &SemaphoresState, now: u64) -> bool {
+        self.counts == *counts && self.flying(now).eq(flying.iter().copied())
+    }
+
+    fn flying(&self, now: u64) -> impl Iterator<Item = Flying> {
+        self.in_flight.iter().map(move |s| (s.tick - now, s.semaphore, s.n, s.producer, s.pc))
     }
 
     /// Let `ticks` pass in which nothing changes.
     pub(crate) fn shift(&mut self, ticks: u64) {
-        let moved =
-            |Reverse(signal): Reverse<Signal>| Reverse(Signal { tick: signal.tick + ticks, ..signal });
-        self.in_flight = std::mem::take(&mut self.in_flight).into_iter().map(moved).collect();
+        self.in_flight.iter_mut().for_each(|signal| signal.tick += ticks);
     }
 }
 
 /// See [`Semaphores::state`].
-pub(crate) type SemaphoresState = (Vec<u32>, Vec<(u64, u8, u16, usize, u32)>);
+pub(crate) type SemaphoresState = (Vec<u32>, Vec<Flying>);
+
+/// A signal on its way: ticks until it arrives, semaphore, n, producer, word.
+type Flying = (u64, u8, u16, usize, u32);

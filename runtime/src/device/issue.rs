@@ -117,7 +117,6 @@ impl Device<'_> {
                     data_start: now + (cost.latency - cost.busy.min(cost.latency)),
                     busy: cost.busy,
                     dram_bytes: cost.dram_read_bytes + cost.dram_write_bytes,
-                    signals: Vec::new(),
                     slice,
                 };
                 self.queues.issue(queue, transfer);

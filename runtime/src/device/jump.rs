@@ -1,7 +1,7 @@
 //! Steady states: what decides what comes, and the jump over periods that are sure to repeat.
 
 use super::{Clock, Device, NEVER};
-use crate::period::{Advice, ClockState, State, StreamState, repetitions};
+use crate::period::{Advice, ClockState, Progress, Recording, State, StreamState, repetitions};
 
 impl Device<'_> {
     /// An iteration of a loop has ended: look whether a steady state repeats.
@@ -12,39 +12,58 @@ impl Device<'_> {
         match periods.iteration(index, &self.streams, self.taken, self.now, next) {
             Advice::GoOn => {}
             Advice::Keep => periods.keep(index, number, self.state()),
-            Advice::Compare => periods.compare(index, number, self.state()),
+            Advice::Compare => {
+                let kept = periods.kept(index, number);
+                let again = kept.and_then(|kept| Some((self.now - kept.now, self.progress(kept)?)));
+                match again {
+                    Some((ticks, progress)) if ticks > 0 && repetitions(&progress) > 1 => {
+                        periods.record(index, number, self.state(), ticks);
+                    }
+                    _ if periods.keeps(index, number) => periods.keep(index, number, self.state()),
+                    _ => {}
+                }
+            }
             Advice::Finish => {
-                let state = self.state();
-                if let Some((recording, progress)) = periods.finish(&state) {
-                    let period = state.now - recording.start.now;
-                    let room = (self.settings.tick_limit - self.now) / period.max(1);
-                    let times = repetitions(&progress).min(room);
-                    let waited = state.waited.iter().zip(&recording.start.waited);
-                    for (stream, (after, before)) in self.counters.streams.iter_mut().zip(waited) {
-                        stream.semaphore_ticks += (after.0 - before.0) * times;
-                        stream.hazard_ticks += (after.1 - before.1) * times;
-                    }
-                    for taken in &recording.taken {
-                        let stream = &mut self.counters.streams[taken.stream as usize];
-                        stream.executed[taken.step as usize] += times;
-                        let dynamic = self.codes[taken.stream as usize].steps[taken.step as usize].dynamic;
-                        if let (Some(dynamic), Some(sums)) = (dynamic, taken.sums) {
-                            stream.sums[dynamic as usize].add(sums, times);
-                        }
-                    }
-                    for (stream, progress) in self.streams.iter_mut().zip(progress) {
-                        if let Some(progress) = progress {
-                            let open = &mut stream.loops[progress.level];
-                            open.left -= progress.iterations * times;
-                            open.begun += progress.iterations * times;
-                        }
-                    }
-                    self.taken += recording.taken.len() as u64 * times;
-                    self.pass(period * times);
+                if let Some(progress) = periods.start().and_then(|start| self.progress(start))
+                    && let Some(recording) = periods.finish()
+                {
+                    self.jump(&recording, progress);
                 }
             }
         }
         self.periods = Some(periods);
+    }
+
+    /// Go on by as many periods as are sure to come.
+    fn jump(&mut self, recording: &Recording, progress: Vec<Option<Progress>>) {
+        let start = &recording.start;
+        let period = self.now - start.now;
+        // Instructions that were taken ahead are within the limit too.
+        let latest = self.clocks.iter().map(|clock| clock.next).filter(|next| *next != NEVER);
+        let latest = latest.fold(self.now, u64::max);
+        let room = self.settings.tick_limit.saturating_sub(latest) / period.max(1);
+        let times = repetitions(&progress).min(room);
+        for (stream, before) in self.counters.streams.iter_mut().zip(&start.waited) {
+            stream.semaphore_ticks += (stream.semaphore_ticks - before.0) * times;
+            stream.hazard_ticks += (stream.hazard_ticks - before.1) * times;
+        }
+        for taken in &recording.taken {
+            let stream = &mut self.counters.streams[taken.stream as usize];
+            stream.executed[taken.step as usize] += times;
+            let dynamic = self.codes[taken.stream as usize].steps[taken.step as usize].dynamic;
+            if let (Some(dynamic), Some(sums)) = (dynamic, taken.sums) {
+                stream.sums[dynamic as usize].add(sums, times);
+            }
+        }
+        for (stream, progress) in self.streams.iter_mut().zip(progress) {
+            if let Some(progress) = progress {
+                let open = &mut stream.loops[progress.level];
+                open.left -= progress.iterations * times;
+                open.begun += progress.iterations * times;
+            }
+        }
+        self.taken += recording.taken.len() as u64 * times;
+        self.pass(period * times);
     }
 
     /// Let ticks pass in which what is under way stands still.
@@ -68,20 +87,40 @@ impl Device<'_> {
     /// All that decides what comes.
     fn state(&self) -> State {
         let now = self.now;
-        let clock = |clock: &Clock| ClockState {
-            next: relative(clock.next, now),
-            complete: clock.complete.saturating_sub(now),
-            blocked: clock.blocked.map(|(why, since)| (why, now - since)),
-        };
         let streams = self.streams.iter().zip(self.codes).zip(&self.clocks);
         let waited = self.counters.streams.iter();
         State {
             now,
-            streams: streams.map(|((s, code), c)| StreamState::new(s, code, clock(c))).collect(),
+            streams: streams.map(|((s, code), c)| StreamState::new(s, code, c.state(now))).collect(),
             semaphores: self.semaphores.iter().map(|semaphores| semaphores.state(now)).collect(),
             queues: self.queues.state(now),
             mxu: self.mxu.iter().map(|mxu| mxu.state(now)).collect(),
             waited: waited.map(|stream| (stream.semaphore_ticks, stream.hazard_ticks)).collect(),
+        }
+    }
+
+    /// What each stream did since a state, if the device is in that state again and will do the same again.
+    fn progress(&self, before: &State) -> Option<Vec<Option<Progress>>> {
+        let now = self.now;
+        let same = self.clocks.iter().zip(&before.streams).all(|(clock, s)| clock.state(now) == s.clock)
+            && self.queues.is_in(&before.queues, now)
+            && self.semaphores.iter().zip(&before.semaphores).all(|(one, state)| one.is_in(state, now))
+            && self.mxu.iter().zip(&before.mxu).all(|(one, state)| one.is_in(state, now));
+        if !same {
+            return None;
+        }
+        let streams = before.streams.iter().zip(&self.streams).zip(self.codes);
+        streams.map(|((before, stream), code)| before.progress(stream, code)).collect()
+    }
+}
+
+impl Clock {
+    /// Relative to `now`.
+    fn state(&self, now: u64) -> ClockState {
+        ClockState {
+            next: relative(self.next, now),
+            complete: self.complete.saturating_sub(now),
+            blocked: self.blocked.map(|(why, since)| (why, now - since)),
         }
     }
 }
