@@ -1,6 +1,7 @@
 //! A stream's words decoded once, with everything about an instruction that does not change while it runs.
 
 pub(crate) mod ahead;
+pub(crate) mod nest;
 
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{
@@ -11,6 +12,7 @@ use kiln_machine::target::Target;
 
 use crate::error::{SimError, TrapKind};
 use ahead::Ahead;
+use nest::Nests;
 
 /// The instructions of one stream.
 pub(crate) struct Code {
@@ -26,6 +28,8 @@ pub(crate) struct Code {
     pub(crate) dynamic: usize,
     /// Number of `loop` instructions.
     pub(crate) loops: usize,
+    /// What the matrix engine does without looking at others.
+    pub(crate) nests: Nests,
     /// Registers whose values can change the order or the time of instructions.
     pub(crate) control_registers: u32,
 }
@@ -119,6 +123,7 @@ impl Code {
             buffers: stream.buffers.clone(),
             dynamic: 0,
             loops: 0,
+            nests: Nests::default(),
             control_registers: 0,
         };
         let mut pc = 0;
@@ -145,6 +150,7 @@ impl Code {
         }
         code.control_registers = control_registers(&code.steps);
         ahead::mark(&mut code, target);
+        code.nests = Nests::find(&code);
         Ok(code)
     }
 

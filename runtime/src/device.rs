@@ -8,7 +8,10 @@
 
 mod issue;
 mod jump;
+mod nest;
 mod together;
+
+use nest::{Outcomes, Touched};
 
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{AccessPattern, Csr, Engine, Inst};
@@ -108,6 +111,10 @@ pub(crate) struct Device<'a> {
     ended: Vec<Ended>,
     /// Take instructions that nothing else can hinder before their time comes.
     ahead: bool,
+    /// What came of nests, if instructions are taken ahead.
+    outcomes: Option<Outcomes>,
+    /// Reads of the nest that is being simulated, if its outcome will be kept.
+    touched: Option<Vec<Touched>>,
 }
 
 /// Where a stream stands in a meeting of cores.
@@ -187,6 +194,8 @@ impl<'a> Device<'a> {
             streams_of_queues,
             ended: Vec::new(),
             ahead: settings.jump && quiet,
+            outcomes: (settings.jump && quiet).then(|| Outcomes::new(codes)),
+            touched: None,
         })
     }
 
@@ -243,7 +252,10 @@ impl<'a> Device<'a> {
     /// those that nothing else can hinder or see.
     fn take_while_first(&mut self, index: usize, bound: u64) -> Result<(), SimError> {
         loop {
-            self.step(index)?;
+            match self.nest(index) {
+                Some(class) => self.take_nest(index, class)?,
+                None => self.step(index)?,
+            }
             let next = self.clocks[index].next;
             if next == NEVER {
                 return Ok(());
@@ -256,6 +268,16 @@ impl<'a> Device<'a> {
             }
             self.now = next;
         }
+    }
+
+    /// The nest that begins with a stream's next instruction, if it can be taken as a whole.
+    #[inline]
+    fn nest(&self, index: usize) -> Option<u32> {
+        let code = &self.codes[index];
+        if !self.ahead || code.nests.classes.is_empty() {
+            return None;
+        }
+        code.nests.at(code.steps.get(self.streams[index].at)?)
     }
 
     /// Whether the next instruction of a stream, at the tick `next`, can be taken before other events up to then: it
@@ -394,7 +416,7 @@ impl<'a> Device<'a> {
             self.counters.streams[index].sums[dynamic as usize].add(once, 1);
         }
         if let Some(periods) = &mut self.periods {
-            periods.took(index, at, sums);
+            periods.took(index, at, 1, sums);
         }
         if let Some(recorder) = &mut self.counters.recorder {
             match step.inst {
@@ -453,6 +475,12 @@ impl<'a> Device<'a> {
         let live = &mut self.live[self.slots[index]];
         for touch in &step.touches {
             live.touch(tick, touch, stream.added(touch.reg));
+        }
+        if self.touched.is_some() {
+            for touch in &step.touches {
+                self.note_touch(touch, self.streams[index].added(touch.reg));
+            }
+            return;
         }
         if let Some(memo) = step.dynamic.and_then(|dynamic| self.memos[index][dynamic as usize].as_ref()) {
             for touch in &memo.touches {

@@ -7,7 +7,7 @@
 use crate::code::Touch;
 
 /// Bytes of a stretch, in each partition.
-const STRETCH: i64 = 256;
+pub(crate) const STRETCH: i64 = 256;
 /// Moments looked at, at most; at least half as many are.
 const MOMENTS: usize = 8192;
 
@@ -68,6 +68,18 @@ impl Live {
                     stretch.bytes = (stretch.bytes + bytes).min(STRETCH as u64 * self.partitions);
                 }
             }
+        }
+    }
+
+    /// How many stretches there are.
+    pub(crate) fn stretches(&self) -> i64 {
+        self.stretches.len() as i64
+    }
+
+    /// Some stretches side by side are read.
+    pub(crate) fn read(&mut self, first: i64, count: i64, tick: u64) {
+        for stretch in &mut self.stretches[first as usize..(first + count) as usize] {
+            stretch.read = Some(tick);
         }
     }
 

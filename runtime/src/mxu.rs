@@ -130,6 +130,32 @@ impl MxuTiming {
         }
     }
 
+    /// The state as numbers, for a table.
+    pub(crate) fn key(&self, now: u64, key: &mut Vec<u64>) {
+        key.push(self.port_free.saturating_sub(now));
+        key.extend(self.bands_state(now).flatten());
+        for (Region { parts, bytes, walk }, first, all) in self.draining_state(now) {
+            key.extend([parts.0, parts.1, bytes.0 as u64, bytes.1 as u64, first, all]);
+            key.extend(walk.0.map(|stride| stride as u64));
+            key.extend(walk.1.map(u64::from));
+        }
+    }
+
+    /// Be in a state at the tick `now`.
+    pub(crate) fn set_state(&mut self, state: &MxuState, now: u64) {
+        self.port_free = now + state.port_free;
+        for (band, [free, loaded]) in self.bands.iter_mut().zip(&state.bands) {
+            *band = Band { free: now + free, loaded: now + loaded };
+        }
+        self.draining.clear();
+        let draining = state.draining.iter();
+        self.draining.extend(draining.map(|(region, first, all)| Draining {
+            region: *region,
+            first: now + first,
+            all: now + all,
+        }));
+    }
+
     /// Whether the state is that one.
     pub(crate) fn is_in(&self, state: &MxuState, now: u64) -> bool {
         self.port_free.saturating_sub(now) == state.port_free

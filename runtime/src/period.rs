@@ -132,6 +132,7 @@ pub(crate) fn repetitions(progress: &[Option<Progress>]) -> u64 {
 pub(crate) struct Taken {
     pub(crate) stream: u32,
     pub(crate) step: u32,
+    pub(crate) times: u64,
     /// What it cost, if that depends on an access pattern.
     pub(crate) sums: Option<Sums>,
 }
@@ -180,11 +181,11 @@ impl Periods {
         Self { searches: searches.collect(), recording: None }
     }
 
-    /// An instruction was taken.
+    /// An instruction was taken, once or several times.
     #[inline]
-    pub(crate) fn took(&mut self, stream: usize, step: usize, sums: Option<Sums>) {
+    pub(crate) fn took(&mut self, stream: usize, step: usize, times: u64, sums: Option<Sums>) {
         if let Some(recording) = &mut self.recording {
-            recording.taken.push(Taken { stream: stream as u32, step: step as u32, sums });
+            recording.taken.push(Taken { stream: stream as u32, step: step as u32, times, sums });
         }
     }
 

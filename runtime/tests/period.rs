@@ -129,6 +129,61 @@ fn turns(rounds: u64) -> String {
     )
 }
 
+/// A ring of the matrix engine and VEC, which begins each round of the former at another time; nests of loads and
+/// products whose operands move from round to round.
+fn nests(rng: &mut Rng) -> String {
+    let mut text = String::from(".engine mxu\n    loop count=40, E, step=r4:192\n    semw sem0, n=1\n");
+    for nest in 0..3 {
+        let (outer, inner) = (1 + rng.below(6), 1 + rng.below(6));
+        let acc = pick(rng, &["0x0+r3", "0x0", "0x80+r2"]);
+        let (k, n) = (32 << rng.below(2), 1 + rng.below(60));
+        let _ = write!(
+            text,
+            "    loop count={outer}, A{nest}, step=r1:{} r2:256
+                ldw spm[0:0x0+r4].bf16, k={k}, m=64
+                loop count={inner}, B{nest}, step=r1:{} r5:128
+                ldw spm[0:0x100+r1].bf16, k={k}, m=64
+                mma acc[0:{acc}].f32, spm[0:0x400+r5].bf16, k={k}, m=64, n2={n}, cont=1
+                B{nest}: endl
+                mma acc[0:0x0+r2].f32, spm[0:0x40+r4].bf16, k={k}, m=64, n2={n}
+                A{nest}: endl\n",
+            8 << rng.below(6),
+            8 << rng.below(6),
+        );
+    }
+    text += "    alu sub, r3, r0, r3, imm=-512\n    sems sem1, n=1\nE: endl\n    halt\n.engine vec\n    loop count=40, F\n";
+    let _ = write!(
+        text,
+        "    sems sem0, n=1
+            viota spm[0:0x0].i32, 64:1x1x{}
+            semw sem1, n=1
+            alu xor, r1, r1, r0, imm={}
+            loop count=1, rc=r1, G
+            nop
+            G: endl
+            F: endl
+            halt",
+        1 + rng.below(100),
+        rng.below(8),
+    );
+    text
+}
+
+#[test]
+fn nests_count_the_same() {
+    for seed in 0..40 {
+        let text = nests(&mut Rng::new(seed));
+        let plain = time(&text, true, None).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let taken = time(&text, false, None).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(taken, plain, "seed {seed}:\n{text}");
+        // The limit stops both at the same instructions.
+        let limit = Some(plain.cycles / 2);
+        let plain = time(&text, true, limit).expect_err("the limit").to_string();
+        let taken = time(&text, false, limit).expect_err("the limit").to_string();
+        assert_eq!(taken, plain, "seed {seed}:\n{text}");
+    }
+}
+
 #[test]
 fn a_billion_rounds_take_no_time() {
     let few = time(&turns(1_000), true, None).expect("it runs");

@@ -49,7 +49,8 @@ impl Device<'_> {
         }
         for taken in &recording.taken {
             let stream = &mut self.counters.streams[taken.stream as usize];
-            stream.executed[taken.step as usize] += times;
+            stream.executed[taken.step as usize] += taken.times * times;
+            self.taken += taken.times * times;
             let dynamic = self.codes[taken.stream as usize].steps[taken.step as usize].dynamic;
             if let (Some(dynamic), Some(sums)) = (dynamic, taken.sums) {
                 stream.sums[dynamic as usize].add(sums, times);
@@ -62,7 +63,6 @@ impl Device<'_> {
                 open.begun += progress.iterations * times;
             }
         }
-        self.taken += recording.taken.len() as u64 * times;
         self.pass(period * times);
     }
 
