@@ -1,13 +1,15 @@
 //! The values of ACT: a function after scale and bias, with optional sums, and the lookup tables.
 
+use std::sync::Arc;
+
 use kiln_machine::isa::{ActFunc, Dims, Dt, RedOp, Shape};
 use kiln_machine::numerics::act::{LUT_LEN, lut};
 
 use crate::dram::{Cursor, Dram};
-use crate::elementwise::{Kept, Scratch, each_chunk, each_part};
+use crate::elementwise::{Kept, Role, Scratch, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::kernels;
-use crate::lane::{Fault, OnChip, Place};
+use crate::lane::OnChip;
 use crate::pattern::DramPlace;
 use crate::transfer::Pattern;
 use crate::vector::{Arg, fold_rows};
@@ -39,14 +41,14 @@ pub(crate) struct Call<'a> {
 /// The lookup tables of ACT; the last one loaded is in use.
 #[derive(Default)]
 pub(crate) struct Tables {
-    tables: [Option<Box<[f32; LUT_LEN]>>; 16],
+    tables: [Option<Arc<[f32; LUT_LEN]>>; 16],
     current: usize,
 }
 
 impl Tables {
     /// Load a table from DRAM.
     pub(crate) fn load(&mut self, dram: &Dram, number: u8, from: Pattern<'_>) -> Result<(), TrapKind> {
-        let place = DramPlace::new(from.pattern, from.reg, dram)?;
+        let place = DramPlace::new(from.pattern, from.reg, dram.size())?;
         if place.elements() != LUT_LEN || place.dt != Dt::F32 {
             return Err(TrapKind::Extents(format!("a lookup table is {LUT_LEN} f32")));
         }
@@ -54,18 +56,18 @@ impl Tables {
         place
             .read(dram, &mut Cursor::default(), &mut bytes)
             .map_err(|hole| TrapKind::DramUnwritten { byte: hole.0 })?;
-        let mut table = Box::new([0.0; LUT_LEN]);
+        let mut table = [0.0; LUT_LEN];
         for (value, bytes) in table.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_le_bytes(*bytes);
         }
         self.current = usize::from(number) % self.tables.len();
-        self.tables[self.current] = Some(table);
+        self.tables[self.current] = Some(Arc::new(table));
         Ok(())
     }
 
     /// The table in use.
-    fn current(&self) -> Option<&[f32; LUT_LEN]> {
-        self.tables[self.current].as_deref()
+    fn current(&self) -> Option<Arc<[f32; LUT_LEN]>> {
+        self.tables[self.current].clone()
     }
 }
 
@@ -85,46 +87,46 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
     };
     let factor = if let Scale::Immediate(factor) = call.scale { factor } else { 1.0 };
     let sum = match &call.sum {
-        Some(sum) => Some((sum.to.place(chip, shape.without(sum.over))?, sum)),
+        Some(sum) => Some((sum.to.place(chip, shape.without(sum.over))?, sum.continues)),
         None => None,
     };
-    let sum_place = sum.as_ref().map(|(place, _)| place);
-    let places: Vec<&Place> = [&to, &from].into_iter().chain(&bias).chain(&scale).chain(sum_place).collect();
-    each_part(chip, shape.parts.into(), &places, |reach, scratch: &mut Scratch<f32>| {
-        let kept = sum.as_ref().map(|(_, sum)| Kept::new(shape.n, [0, 1, 2].map(|d| sum.over.has(d))));
+    let over = call.sum.as_ref().map(|sum| sum.over);
+    let kept = over.map(|over| Kept::new(shape.n, [0, 1, 2].map(|d| over.has(d))));
+    let func = call.func;
+    let read = bias.iter().chain(&scale).map(|place| (place, Role::Read));
+    let summed =
+        sum.iter().map(|(place, continues)| (place, if *continues { Role::Update } else { Role::Write }));
+    let places: Vec<_> =
+        [(&to, Role::Write), (&from, Role::Read)].into_iter().chain(read).chain(summed).collect();
+    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<f32>| {
         let mut chains = vec![0.0f32; kept.map_or(0, |kept| kept.count())];
-        if let Some((place, sum)) = &sum
-            && sum.continues
-        {
-            reach.load(place, 0, &mut chains)?;
+        if let Some((place, true)) = &sum {
+            reach.load(place, 0, &mut chains);
         }
         each_chunk(to.elements(), |start, len| {
             let (x, other) = (&mut scratch.x[..len], &mut scratch.y[..len]);
-            reach.load(&from, start, x)?;
+            reach.load(&from, start, x);
             if let Some(scale) = &scale {
-                reach.load(scale, start, other)?;
+                reach.load(scale, start, other);
                 x.iter_mut().zip(other.iter()).for_each(|(x, scale)| *x *= scale);
             } else if factor != 1.0 {
                 x.iter_mut().for_each(|x| *x *= factor);
             }
             if let Some(bias) = &bias {
-                reach.load(bias, start, other)?;
+                reach.load(bias, start, other);
                 x.iter_mut().zip(other.iter()).for_each(|(x, bias)| *x += bias);
             }
-            match table {
+            match &table {
                 Some(table) => x.iter_mut().for_each(|x| *x = lut(table, *x)),
-                None => kernels::activate(call.func, x),
+                None => kernels::activate(func, x),
             }
             if let Some(kept) = kept {
                 fold_rows(RedOp::Sum, kept, start, x, &mut chains);
             }
             reach.store(&to, start, x);
-            Ok::<(), Fault>(())
-        })?;
+        });
         if let Some((place, _)) = &sum {
             reach.store(place, 0, &chains);
         }
-        Ok::<(), Fault>(())
-    })?;
-    Ok(())
+    })
 }

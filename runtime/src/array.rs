@@ -1,16 +1,23 @@
 //! The values of the matrix engine: the stationary grid and products with it.
 //!
-//! A load keeps the operand as a panel in the order in which it came; a product reads the newest panel under its
-//! window where it lies. Only where a window is pieced together from several loads are they laid into one grid.
+//! A load makes a panel of the operand in the order in which it lies; a product reads the newest panel under its
+//! window. Only where a window is pieced together from several loads are they laid into one grid. Panels are never
+//! changed, so a product may still read one while the next is loaded, and a product whose operands lie in one dim is
+//! cut along its columns into a task for each thread.
 
 mod panel;
 
+use std::sync::{Arc, OnceLock};
+
 use kiln_machine::isa::{Dt, Space, View};
 
+use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
-use crate::kernels::Isa;
+use crate::kernels::arena::{Granted, Lines, Rect};
+use crate::kernels::flow::Touch;
 use crate::kernels::product::{COLS, Offsets, Product, Quad, Stationary, Term, product};
-use crate::lane::{self, Fault, OnChip, Place, Source};
+use crate::kernels::{self, Isa};
+use crate::lane::{self, OnChip, Place, Use};
 use panel::{Integers, Panel, Terms};
 
 /// What a cell of the grid holds.
@@ -27,17 +34,36 @@ pub(crate) struct Grid {
     /// Results that a bank of the accumulators holds in a partition.
     bank: usize,
     /// Loads in their order, none of which lies wholly under a later one.
-    panels: Vec<Panel>,
+    loads: Vec<Load>,
+    /// Number of the next load.
+    next: usize,
     /// What was loaded before all panels.
     cells: Vec<Cell>,
     floats: Vec<f32>,
     integers: Vec<i16>,
-    /// Memory of panels that are no more.
-    spare: Vec<Panel>,
+}
+
+/// A load of the grid; its task makes the panel.
+#[derive(Clone)]
+struct Load {
+    number: usize,
+    window: Window,
+    kind: Cell,
+    panel: Arc<OnceLock<Panel>>,
+}
+
+impl Load {
+    /// What a task touches that makes the panel, or reads it.
+    fn touch(&self, chip: &OnChip, writes: bool) -> Touch {
+        let rect = Rect { parts: (self.number, self.number + 1), bytes: (0, 1) };
+        Touch { memory: chip.flow().other(1), rect, writes, field: 0 }
+    }
 }
 
 /// Panels that are kept apart.
 const KEPT: usize = 8;
+/// Columns from which a product is worth cutting.
+const CUT: usize = 64;
 
 /// Rows and columns of the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,21 +116,21 @@ impl Grid {
             cells: vec![Cell::Empty; side * side],
             floats: vec![0.0; side * side],
             integers: vec![0; side * side],
-            panels: Vec::new(),
-            spare: Vec::new(),
+            loads: Vec::new(),
+            next: 0,
         }
     }
 
     /// Forget what is loaded.
     pub(crate) fn clear(&mut self) {
         self.cells.fill(Cell::Empty);
-        self.spare.append(&mut self.panels);
+        self.loads.clear();
     }
 
     /// Load a window from `rows` partitions of `cols` elements, or, transposed, from `cols` partitions of `rows`.
     pub(crate) fn load(
         &mut self,
-        chip: &OnChip,
+        chip: &mut OnChip,
         window: Window,
         src: &View,
         src_reg: i64,
@@ -113,27 +139,31 @@ impl Grid {
         self.check(&window)?;
         let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
         let place = chip.place(src, src_reg, parts, [1, 1, free as u32])?;
-        operand_kind(src)?;
-        self.drop_panels_under(&window);
-        let mut panel = self.spare.pop().unwrap_or_default();
-        panel.load(chip, window, &place, transposed)?;
-        self.panels.push(panel);
+        let kind = operand_kind(src)?;
+        prepare(chip, parts, &[(&place, Role::Read)])?;
+        // Loads wholly under this one are no more; the rest is laid into the grid if they become many.
+        self.loads.retain(|load| !window.covers(&load.window));
+        if self.loads.len() == KEPT {
+            self.lay_loads(chip);
+        }
+        let load = Load { number: self.next, window, kind, panel: Arc::default() };
+        self.next += 1;
+        let (panel, touched) = (Arc::clone(&load.panel), [load.touch(chip, true)]);
+        chip.submit(&[(&place, place.part..place.part + parts, false)], &touched, move |granted| {
+            panel.get_or_init(|| Panel::load(granted, window, &place, transposed));
+            Ok(())
+        });
+        self.loads.push(load);
         Ok(())
     }
 
-    /// Panels wholly under a new load are no more; the rest is laid into the grid if they become many.
-    fn drop_panels_under(&mut self, window: &Window) {
-        let under = |panel: &mut Panel| window.covers(&panel.window);
-        self.spare.extend(self.panels.extract_if(.., under));
-        if self.panels.len() == KEPT {
-            self.lay_panels();
-        }
-    }
-
     /// Lay all panels into the grid, oldest first.
-    fn lay_panels(&mut self) {
-        for panel in &self.panels {
-            let Window { row, rows, col, cols } = panel.window;
+    fn lay_loads(&mut self, chip: &OnChip) {
+        chip.flow().drain();
+        for load in std::mem::take(&mut self.loads) {
+            // A load that failed has left none; the run ends.
+            let Some(panel) = load.panel.get() else { continue };
+            let Window { row, rows, col, cols } = load.window;
             for k in 0..rows {
                 let cells = (row + k) * self.side + col;
                 match &panel.terms {
@@ -150,17 +180,44 @@ impl Grid {
                 }
             }
         }
-        self.spare.append(&mut self.panels);
     }
 
-    /// The panel that holds all of the window, if there is one; else the grid does.
-    fn panel_of(&mut self, window: &Window) -> Option<usize> {
-        let newest = self.panels.iter().rposition(|panel| panel.window.overlaps(window))?;
-        if self.panels[newest].window.covers(window) {
-            return Some(newest);
+    /// The load that holds all of the window, if there is one; else the grid does.
+    fn load_of(&mut self, chip: &OnChip, window: &Window) -> Option<Load> {
+        let newest = self.loads.iter().rev().find(|load| load.window.overlaps(window))?;
+        if newest.window.covers(window) {
+            return Some(newest.clone());
         }
-        self.lay_panels();
+        self.lay_loads(chip);
         None
+    }
+
+    /// What is loaded under a window, as the panels whose sum it is: one, but for integers of the grid, of which some
+    /// may be signed and some beyond signed ones. And what a task touches that reads it.
+    fn stationary(
+        &mut self,
+        chip: &OnChip,
+        window: &Window,
+        kind: Cell,
+    ) -> Result<(Held, Option<Touch>), TrapKind> {
+        if let Some(load) = self.load_of(chip, window) {
+            if load.kind != kind {
+                self.check_kind(window, kind, |_, _| load.kind)?;
+            }
+            let touch = load.touch(chip, false);
+            return Ok((Held::Panel(load.panel), Some(touch)));
+        }
+        self.check_kind(window, kind, |row, col| self.cells[row * self.side + col])?;
+        let at = |k: usize, m: usize| (window.row + k) * self.side + window.col + m;
+        if kind == Cell::Float {
+            let panel = OnceLock::from(Panel::of_floats(*window, |k, m| self.floats[at(k, m)]));
+            return Ok((Held::Panel(Arc::new(panel)), None));
+        }
+        let cell = |k: usize, m: usize| self.integers[at(k, m)];
+        let low = Integers::new(window, 128, |k, m| (cell(k, m).min(127) + 128) as u8);
+        let high = Integers::new(window, 0, |k, m| (cell(k, m).max(127) - 127) as u8);
+        let both = if high.are_zero() { vec![low] } else { vec![low, high] };
+        Ok((Held::Integers(both.into()), None))
     }
 
     /// `acc[m, n] (+)= Σ_k S[k, m] · moving[k, n]`.
@@ -182,81 +239,48 @@ impl Grid {
             return Err(TrapKind::Array { what, needed, limit: self.bank });
         }
         let kind = operand_kind(mma.moving)?;
-        let panel = self.panel_of(&window);
-        self.check_loaded(panel, &window, kind)?;
+        let (held, touch) = self.stationary(chip, &window, kind)?;
         let result_type = if kind == Cell::Integer { Dt::I32 } else { Dt::F32 };
         if acc.dt != result_type {
             return Err(TrapKind::ElementType { dt: acc.dt });
         }
-        let shape = Product { rows: mma.m, cols: acc.elements(), depth: mma.k, accumulate: mma.continues };
-        if kind == Cell::Integer {
-            return self.multiply_integers(chip, mma, panel, &window, shape, (&acc, &moving));
-        }
-        let lanes = &chip.lanes[moving.part..][..mma.k];
-        lanes.iter().try_for_each(|lane| lane.check(&moving))?;
-        let scaled = match mma.scales {
-            Some(scales) => Some(self.scaled(chip, mma, panel, &window, scales, shape)?),
-            None => None,
-        };
-        let stationary = match (&scaled, panel) {
-            (Some(scaled), _) => scaled.stationary(),
-            (None, Some(panel)) => self.panels[panel].floats(&window),
-            (None, None) => self.cells_as_floats(&window),
-        };
-        let pack = |sources: &[Source<'_>], start: usize, columns: usize, panels: &mut [f32]| {
-            pack_floats(sources, &moving, start, columns, panels);
-            if let Some(scaled) = &scaled {
-                scaled.scale(start, columns, panels);
+        let (k, m) = (mma.k, mma.m);
+        prepare(chip, k, &[(&moving, Role::Read)])?;
+        prepare(chip, m, &[(&acc, if mma.continues { Role::Update } else { Role::Write })])?;
+        let scales = match mma.scales {
+            Some(scales) if kind == Cell::Float => {
+                Some(scale_places(chip, scales, k.div_ceil(SCALED_ROWS), m, mma.n)?)
             }
+            _ => None,
         };
-        compute(chip, (&acc, &moving), mma.k, shape, stationary, pack)
-    }
-
-    fn multiply_integers(
-        &mut self,
-        chip: &mut OnChip,
-        mma: &Mma<'_>,
-        panel: Option<usize>,
-        window: &Window,
-        shape: Product,
-        (acc, moving): (&Place, &Place),
-    ) -> Result<(), TrapKind> {
-        let lanes = &chip.lanes[moving.part..][..mma.k];
-        lanes.iter().try_for_each(|lane| lane.check(moving))?;
-        let mut shape = Product { depth: mma.k.div_ceil(4), ..shape };
-        let operands = match panel {
-            Some(panel) => vec![self.panels[panel].integers(window)],
-            None => self.cells_as_integers(window),
-        };
-        // The bytes of u8 stand 128 above those that the kernel takes as signed ones.
-        let above = if moving.dt == Dt::U8 { 128 } else { 0 };
-        let zero_x = i32::from(mma.zero.1) - above;
-        for (i, integers) in operands.iter().enumerate() {
-            // The zero point belongs to the first operand alone if their sum is the stationary operand.
-            let zero_s = integers.above + if i == 0 { i32::from(mma.zero.0) } else { 0 };
-            let rows = integers.row_offsets(window, zero_s, zero_x);
-            let stationary = integers.stationary(Offsets { rows: &rows, factor: zero_s });
-            shape.accumulate = mma.continues || i > 0;
-            let pack = |sources: &[Source<'_>], start: usize, columns: usize, panels: &mut [Quad]| {
-                pack_quads(sources, moving, start, columns, panels);
-            };
-            compute(chip, (acc, moving), mma.k, shape, stationary, pack)?;
+        let touched: Vec<Touch> = touch.into_iter().collect();
+        let cols = acc.elements();
+        // A product that reads accumulators may read what another task of it writes.
+        let apart = moving.space == Space::Spm && scales.is_none();
+        let tasks = if apart && cols >= 2 * CUT { chip.threads().min(cols / CUT) } else { 1 };
+        let each = cols.div_ceil(tasks).next_multiple_of(COLS);
+        let pieces: Option<Vec<(Place, Place)>> = (0..cols)
+            .step_by(each)
+            .map(|first| {
+                let len = each.min(cols - first);
+                Some((acc.part_of(first, len)?, moving.part_of(first, len)?))
+            })
+            .collect();
+        for (acc, moving) in pieces.unwrap_or_else(|| vec![(acc, moving)]) {
+            let shape = Product { rows: m, cols: acc.elements(), depth: k, accumulate: mma.continues };
+            let task = Task { window, shape, acc, moving, zero: mma.zero, scales };
+            let mut uses: Vec<Use<'_>> =
+                vec![(&acc, acc.part..acc.part + m, true), (&moving, moving.part..moving.part + k, false)];
+            for scales in scales.iter().flatten() {
+                uses.push((scales, scales.part..scales.part + k.div_ceil(SCALED_ROWS), false));
+            }
+            let held = held.clone();
+            chip.submit(&uses, &touched, move |granted| {
+                task.run(granted, &held);
+                Ok(())
+            });
         }
         Ok(())
-    }
-
-    /// A window of the grid under several loads.
-    fn cells_as_floats(&self, window: &Window) -> Stationary<'_, f32> {
-        let terms = &self.floats[window.row * self.side + window.col..];
-        Stationary { terms, row: 1, step: self.side, offsets: Offsets::NONE }
-    }
-
-    /// The same of integers: one operand, and, if some are signed and some beyond signed ones, another to add to it.
-    fn cells_as_integers(&self, window: &Window) -> Vec<Integers<'static>> {
-        let cell = |k: usize, m: usize| self.integers[(window.row + k) * self.side + window.col + m];
-        let low = Integers::new(window, 128, |k, m| (cell(k, m).min(127) + 128) as u8);
-        let high = Integers::new(window, 0, |k, m| (cell(k, m).max(127) - 127) as u8);
-        if high.are_zero() { vec![low] } else { vec![low, high] }
     }
 
     /// `dst[f, p] = src[p, f]`.
@@ -275,11 +299,18 @@ impl Grid {
         if src.0.dt.is_integer() != dst.0.dt.is_integer() {
             return Err(TrapKind::ElementType { dt: dst.0.dt });
         }
-        if src.0.dt.is_integer() {
-            transpose_as::<i32>(chip, &from, &to, parts, n)
-        } else {
-            transpose_as::<f32>(chip, &from, &to, parts, n)
-        }
+        prepare(chip, parts, &[(&from, Role::Read)])?;
+        prepare(chip, n, &[(&to, Role::Write)])?;
+        let uses = [(&from, from.part..from.part + parts, false), (&to, to.part..to.part + n, true)];
+        chip.submit(&uses, &[], move |granted| {
+            if from.dt.is_integer() {
+                transpose_as::<i32>(granted, &from, &to, parts, n);
+            } else {
+                transpose_as::<f32>(granted, &from, &to, parts, n);
+            }
+            Ok(())
+        });
+        Ok(())
     }
 
     fn check(&self, window: &Window) -> Result<(), TrapKind> {
@@ -292,71 +323,121 @@ impl Grid {
     }
 
     /// Trap unless the window is loaded with numbers of this kind.
-    fn check_loaded(&self, panel: Option<usize>, window: &Window, kind: Cell) -> Result<(), TrapKind> {
-        if panel.is_some_and(|panel| self.panels[panel].kind() == kind) {
-            return Ok(());
-        }
+    fn check_kind(
+        &self,
+        window: &Window,
+        kind: Cell,
+        loaded: impl Fn(usize, usize) -> Cell,
+    ) -> Result<(), TrapKind> {
         for row in window.row..window.row + window.rows {
-            let whole;
-            let cells = match panel {
-                Some(panel) => {
-                    whole = vec![self.panels[panel].kind(); window.cols];
-                    &whole
+            for column in window.col..window.col + window.cols {
+                let found = loaded(row, column);
+                if found != kind {
+                    return Err(match found {
+                        Cell::Empty => TrapKind::NoStationary { row, column },
+                        Cell::Float => {
+                            TrapKind::Extents("a float stationary with an integer moving operand".into())
+                        }
+                        Cell::Integer => {
+                            TrapKind::Extents("an integer stationary with a float moving operand".into())
+                        }
+                    });
                 }
-                None => &self.cells[row * self.side + window.col..][..window.cols],
-            };
-            if let Some(i) = cells.iter().position(|cell| *cell != kind) {
-                return Err(match cells[i] {
-                    Cell::Empty => TrapKind::NoStationary { row, column: window.col + i },
-                    Cell::Float => {
-                        TrapKind::Extents("a float stationary with an integer moving operand".into())
-                    }
-                    Cell::Integer => {
-                        TrapKind::Extents("an integer stationary with a float moving operand".into())
-                    }
-                });
             }
         }
         Ok(())
     }
+}
 
-    /// The stationary operand with its block scales, and those of the moving operand.
-    fn scaled(
-        &self,
-        chip: &OnChip,
-        mma: &Mma<'_>,
-        panel: Option<usize>,
-        window: &Window,
-        scales: [(&View, i64); 2],
-        shape: Product,
-    ) -> Result<Scaled, TrapKind> {
-        let blocks = mma.k.div_ceil(SCALED_ROWS);
-        let [(ss, ss_reg), (sx, sx_reg)] = scales;
-        if let Some(view) = [ss, sx].into_iter().find(|view| view.dt != Dt::U8) {
-            return Err(TrapKind::ElementType { dt: view.dt });
+/// The stationary operand of a product.
+#[derive(Clone)]
+enum Held {
+    Panel(Arc<OnceLock<Panel>>),
+    /// Integers that were pieced together: their sum.
+    Integers(Arc<[Integers<'static>]>),
+}
+
+/// Some columns of a product.
+struct Task {
+    window: Window,
+    shape: Product,
+    acc: Place,
+    moving: Place,
+    zero: (u8, u8),
+    scales: Option<[Place; 2]>,
+}
+
+impl Task {
+    fn run(&self, granted: &mut Granted<'_>, held: &Held) {
+        match held {
+            Held::Integers(all) => self.run_integers(granted, all),
+            // Without a panel an earlier task has failed, and the run ends.
+            Held::Panel(panel) => match panel.get() {
+                None => {}
+                Some(Panel { terms: Terms::Integers(_), .. }) => {
+                    let integers = panel.get().map(|panel| panel.integers(&self.window));
+                    self.run_integers(granted, integers.as_slice());
+                }
+                Some(panel) => self.run_floats(granted, panel.floats(&self.window)),
+            },
         }
-        let ss = chip.place(ss, ss_reg, blocks, [1, 1, mma.m as u32])?;
-        let sx = chip.place(sx, sx_reg, blocks, mma.n)?;
-        let grid = match panel {
-            Some(panel) => self.panels[panel].floats(window),
-            None => self.cells_as_floats(window),
-        };
-        let mut stationary = Vec::with_capacity(mma.k * shape.rows);
-        let mut exponents = vec![0i32; shape.rows.max(shape.cols)];
-        let mut factors = Vec::with_capacity(blocks * shape.cols);
-        for block in 0..blocks {
-            chip.lanes[ss.part + block].load(&ss, 0, &mut exponents[..shape.rows])?;
-            for k in block * SCALED_ROWS..((block + 1) * SCALED_ROWS).min(mma.k) {
-                let terms = (0..shape.rows).map(|m| grid.terms[m * grid.row + k * grid.step]);
-                stationary.extend(
-                    terms.zip(&exponents).map(|(term, exponent)| term * power_of_two(exponent - 127)),
-                );
-            }
-            chip.lanes[sx.part + block].load(&sx, 0, &mut exponents[..shape.cols])?;
-            factors.extend(exponents[..shape.cols].iter().map(|exponent| power_of_two(exponent - 127)));
-        }
-        Ok(Scaled { stationary, rows: shape.rows, factors, cols: shape.cols })
     }
+
+    fn run_floats(&self, granted: &mut Granted<'_>, stationary: Stationary<'_, f32>) {
+        let Self { shape, moving, .. } = self;
+        let scaled = self
+            .scales
+            .as_ref()
+            .map(|scales| Scaled::new(granted, scales, &stationary, (shape.depth, *shape)));
+        let stationary = match &scaled {
+            Some(scaled) => scaled.stationary(),
+            None => stationary,
+        };
+        let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [f32]| {
+            pack_floats(granted, moving, shape.depth, start, columns, panels);
+            if let Some(scaled) = &scaled {
+                scaled.scale(start, columns, panels);
+            }
+        };
+        compute(granted, &self.acc, *shape, stationary, pack);
+    }
+
+    fn run_integers(&self, granted: &mut Granted<'_>, operands: &[Integers<'_>]) {
+        let Self { window, shape, moving, zero, .. } = self;
+        // The bytes of u8 stand 128 above those that the kernel takes as signed ones.
+        let above = if moving.dt == Dt::U8 { 128 } else { 0 };
+        let zero_x = i32::from(zero.1) - above;
+        for (i, integers) in operands.iter().enumerate() {
+            // The zero point belongs to the first operand alone if their sum is the stationary operand.
+            let zero_s = integers.above + if i == 0 { i32::from(zero.0) } else { 0 };
+            let rows = integers.row_offsets(window, zero_s, zero_x);
+            let stationary = integers.stationary(Offsets { rows: &rows, factor: zero_s });
+            let depth = shape.depth.div_ceil(4);
+            let of_quads = Product { depth, accumulate: shape.accumulate || i > 0, ..*shape };
+            let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [Quad]| {
+                pack_quads(granted, moving, shape.depth, start, columns, panels);
+            };
+            compute(granted, &self.acc, of_quads, stationary, pack);
+        }
+    }
+}
+
+/// Where the block scales of the two operands are.
+fn scale_places(
+    chip: &mut OnChip,
+    [(ss, ss_reg), (sx, sx_reg)]: [(&View, i64); 2],
+    blocks: usize,
+    m: usize,
+    n: [u32; 3],
+) -> Result<[Place; 2], TrapKind> {
+    if let Some(view) = [ss, sx].into_iter().find(|view| view.dt != Dt::U8) {
+        return Err(TrapKind::ElementType { dt: view.dt });
+    }
+    let places = [chip.place(ss, ss_reg, blocks, [1, 1, m as u32])?, chip.place(sx, sx_reg, blocks, n)?];
+    for place in &places {
+        prepare(chip, blocks, &[(place, Role::Read)])?;
+    }
+    Ok(places)
 }
 
 /// Rows of an operand that share their scales.
@@ -373,6 +454,31 @@ struct Scaled {
 }
 
 impl Scaled {
+    /// The operands of a product of `depth` rows with their scales.
+    fn new(
+        granted: &Granted<'_>,
+        [ss, sx]: &[Place; 2],
+        grid: &Stationary<'_, f32>,
+        (depth, shape): (usize, Product),
+    ) -> Self {
+        let blocks = depth.div_ceil(SCALED_ROWS);
+        let mut stationary = Vec::with_capacity(depth * shape.rows);
+        let mut exponents = vec![0i32; shape.rows.max(shape.cols)];
+        let mut factors = Vec::with_capacity(blocks * shape.cols);
+        for block in 0..blocks {
+            granted.load(ss, ss.part + block, 0, &mut exponents[..shape.rows]);
+            for k in block * SCALED_ROWS..((block + 1) * SCALED_ROWS).min(depth) {
+                let terms = (0..shape.rows).map(|m| grid.terms[m * grid.row + k * grid.step]);
+                stationary.extend(
+                    terms.zip(&exponents).map(|(term, exponent)| term * power_of_two(exponent - 127)),
+                );
+            }
+            granted.load(sx, sx.part + block, 0, &mut exponents[..shape.cols]);
+            factors.extend(exponents[..shape.cols].iter().map(|exponent| power_of_two(exponent - 127)));
+        }
+        Self { stationary, rows: shape.rows, factors, cols: shape.cols }
+    }
+
     fn stationary(&self) -> Stationary<'_, f32> {
         Stationary { terms: &self.stationary, row: 1, step: self.rows, offsets: Offsets::NONE }
     }
@@ -413,16 +519,24 @@ fn operand_kind(view: &View) -> Result<Cell, TrapKind> {
 /// How many partitions ahead of its reading a row is asked for.
 const AHEAD: usize = 8;
 
-/// Panels of the moving operand.
-fn pack_floats(sources: &[Source<'_>], place: &Place, start: usize, columns: usize, panels: &mut [f32]) {
+/// Panels of `depth` partitions of the moving operand.
+fn pack_floats(
+    granted: &Granted<'_>,
+    place: &Place,
+    depth: usize,
+    start: usize,
+    columns: usize,
+    panels: &mut [f32],
+) {
     let plain = place.is_dense() && place.dt == Dt::F32;
-    let size = sources.len() * COLS;
-    for (k, source) in sources.iter().enumerate() {
+    let size = depth * COLS;
+    for k in 0..depth {
+        let part = place.part + k;
         if plain {
-            if let Some(ahead) = sources.get(k + AHEAD) {
-                ahead.prefetch(place, start * 4, columns * 4);
+            if k + AHEAD < depth {
+                kernels::prefetch(granted.dense(place, part + AHEAD, start * 4, columns * 4));
             }
-            let bytes = source.dense_bytes(place, start * 4, columns * 4);
+            let bytes = granted.dense(place, part, start * 4, columns * 4);
             for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
                 let row = &mut panel[k * COLS..][..COLS];
                 for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -432,114 +546,85 @@ fn pack_floats(sources: &[Source<'_>], place: &Place, start: usize, columns: usi
         } else {
             for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
                 let width = COLS.min(start + columns - first);
-                source.load(place, first, &mut panel[k * COLS..][..width]);
+                granted.load(place, part, first, &mut panel[k * COLS..][..width]);
             }
         }
     }
 }
 
 /// The same of integers, as signed bytes: those of u8 less 128.
-fn pack_quads(sources: &[Source<'_>], place: &Place, start: usize, columns: usize, panels: &mut [Quad]) {
+fn pack_quads(
+    granted: &Granted<'_>,
+    place: &Place,
+    depth: usize,
+    start: usize,
+    columns: usize,
+    panels: &mut [Quad],
+) {
     let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
-    let size = sources.len().div_ceil(4) * COLS;
-    for (k, four) in sources.chunks(4).enumerate() {
+    let size = depth.div_ceil(4) * COLS;
+    for k in (0..depth).step_by(4) {
         if place.is_dense() {
-            for ahead in sources.iter().skip(k * 4 + AHEAD).take(4) {
-                ahead.prefetch(place, start, columns);
+            for ahead in (k + AHEAD..depth).take(4) {
+                kernels::prefetch(granted.dense(place, place.part + ahead, start, columns));
             }
         }
-        let four = [0, 1, 2, 3].map(|i| four.get(i).copied());
+        let rows = (place.part + k, (depth - k).min(4));
         for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
             let width = COLS.min(start + columns - first);
-            lane::interleave(four, place, first, flip, &mut panel[k * COLS..][..width]);
+            lane::interleave(granted, place, rows, first, flip, &mut panel[k / 4 * COLS..][..width]);
         }
     }
 }
 
-/// `result (+)= stationary · moving` in the accumulators: in place if each of their rows is one run of bytes, else on
-/// the side. The moving operand has been checked; `pack` is that of [`product`] with the partitions to read.
+/// `result (+)= stationary · moving` in the accumulators: in place if each of their rows is one run of bytes that the
+/// moving operand does not share, else on the side. `pack` is that of [`product`].
 fn compute<T: Term>(
-    chip: &mut OnChip,
-    (acc, moving): (&Place, &Place),
-    parts: usize,
+    granted: &mut Granted<'_>,
+    acc: &Place,
     shape: Product,
     stationary: Stationary<'_, T>,
-    pack: impl Fn(&[Source<'_>], usize, usize, &mut [T]) + Sync,
-) -> Result<(), TrapKind> {
-    let isa = Isa::detect();
-    let results = acc.part..acc.part + shape.rows;
-    if shape.accumulate {
-        chip.lanes[results.clone()].iter().try_for_each(|lane| lane.check(acc))?;
-    }
-    let size = COLS * shape.depth;
-    // What is read from the accumulators is read before they change.
-    let early = (moving.space == Space::Acc).then(|| {
-        let sources: Vec<_> =
-            chip.lanes[moving.part..][..parts].iter().map(|lane| lane.source(moving.space)).collect();
-        let mut panels = vec![T::default(); shape.cols.div_ceil(COLS) * size];
-        pack(&sources, 0, shape.cols, &mut panels);
-        panels
-    });
-    let (mut sources, mut rows) = (Vec::with_capacity(parts), Vec::with_capacity(shape.rows));
-    let dense = acc.is_dense();
-    let mut side = if dense { Vec::new() } else { side_rows(chip, acc, shape)? };
-    for (part, lane) in chip.lanes.iter_mut().enumerate() {
-        let (source, result) = lane.split(acc);
-        if (moving.part..moving.part + parts).contains(&part) {
-            sources.push(source);
-        }
-        if dense && results.contains(&part) {
-            rows.push(result);
+    pack: impl Fn(&Granted<'_>, usize, usize, &mut [T]),
+) {
+    let (isa, row_bytes) = (Isa::detect(), shape.cols * 4);
+    if acc.is_dense() {
+        let (first, rows) = ((acc.span.0, row_bytes), (acc.part, shape.rows));
+        if let Some((mut lines, others)) = granted.lines(acc.field(), rows, first) {
+            let pack = |start: usize, columns: usize, panels: &mut [T]| pack(&others, start, columns, panels);
+            return product(isa, shape, stationary, pack, &mut lines);
         }
     }
-    if !dense {
-        rows.extend(side.chunks_mut(shape.cols * 4));
-    }
-    let pack = |start: usize, columns: usize, panels: &mut [T]| match &early {
-        Some(early) => panels.copy_from_slice(&early[start / COLS * size..][..panels.len()]),
-        None => pack(&sources, start, columns, panels),
-    };
-    product(&chip.team, isa, shape, stationary, pack, &mut rows);
-    let lanes = &mut chip.lanes[results];
-    if dense {
-        lanes.iter_mut().for_each(|lane| lane.mark(acc));
-    } else {
-        for (lane, row) in lanes.iter_mut().zip(side.chunks(shape.cols * 4)) {
-            lane.copy_in(acc, 0, row);
-        }
-    }
-    Ok(())
-}
-
-/// What the accumulators hold, row by row; zeros if the product starts its chains.
-fn side_rows(chip: &OnChip, acc: &Place, shape: Product) -> Result<Vec<u8>, Fault> {
-    let row_bytes = shape.cols * 4;
     let mut side = vec![0; row_bytes * shape.rows];
     if shape.accumulate && row_bytes > 0 {
-        for (lane, row) in chip.lanes[acc.part..].iter().zip(side.chunks_mut(row_bytes)) {
-            lane.copy_out(acc, 0, row)?;
+        for (part, row) in (acc.part..).zip(side.chunks_mut(row_bytes)) {
+            granted.copy_out(acc, part, 0, row);
         }
     }
-    Ok(side)
+    let mut lines = Lines::of(&mut side, row_bytes, shape.rows, row_bytes);
+    let from = &*granted;
+    let pack = |start: usize, columns: usize, panels: &mut [T]| pack(from, start, columns, panels);
+    product(isa, shape, stationary, pack, &mut lines);
+    for (part, row) in (acc.part..).zip(side.chunks(row_bytes.max(1))) {
+        granted.copy_in(acc, part, 0, row);
+    }
 }
 
 fn transpose_as<N: crate::convert::Number>(
-    chip: &mut OnChip,
+    granted: &mut Granted<'_>,
     from: &Place,
     to: &Place,
     parts: usize,
     n: usize,
-) -> Result<(), TrapKind> {
+) {
     let mut values = vec![N::default(); parts * n];
     let mut row = vec![N::default(); n];
     for part in 0..parts {
-        chip.lanes[from.part + part].load(from, 0, &mut row)?;
+        granted.load(from, from.part + part, 0, &mut row);
         for (f, value) in row.iter().enumerate() {
             values[f * parts + part] = *value;
         }
     }
     for (f, row) in values.chunks(parts).enumerate() {
-        chip.lanes[to.part + f].store(to, 0, row);
+        granted.store(to, to.part + f, 0, row);
     }
-    Ok(())
 }

@@ -4,7 +4,8 @@
 //! arrives, a DMA transfer starts or ends, or an engine takes its next instruction; at equal ticks in this
 //! order, and engines in theirs. Values are computed when an instruction issues. Since a signal leaves when its
 //! cause is complete, an engine that waited for it computes after its producers did, and values do not depend
-//! on timing as long as the program's waits are right.
+//! on timing as long as the program's waits are right. What computes them may be done later than the loop goes on
+//! ([`flow`](crate::kernels::flow)), but as if it were not.
 
 mod issue;
 mod jump;
@@ -24,6 +25,7 @@ use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
 use crate::error::{SimError, Trap, TrapKind};
 use crate::execute::Memories;
+use crate::kernels::flow::Tag;
 use crate::live::Live;
 use crate::mxu::MxuTiming;
 use crate::period::Periods;
@@ -202,6 +204,14 @@ impl<'a> Device<'a> {
     /// Run to the end; the tick of the last completion.
     pub(crate) fn run(mut self) -> Result<u64, SimError> {
         let outcome = self.run_to_end();
+        // Every task before the one that failed has been run, and what came after it does not count.
+        let outcome = match self.memories.flow.finish() {
+            Some((tag, kind)) => {
+                self.now = tag.tick;
+                Err(self.trap_at(tag.stream as usize, tag.pc, kind))
+            }
+            None => outcome,
+        };
         match (self.sanitizer.take(), &outcome) {
             (Some(sanitizer), Ok(_)) => sanitizer.finish(),
             (Some(sanitizer), Err(error)) => sanitizer.stopped(error),
@@ -211,7 +221,7 @@ impl<'a> Device<'a> {
     }
 
     fn run_to_end(&mut self) -> Result<u64, SimError> {
-        loop {
+        while !self.memories.flow.has_failed() {
             // At equal ticks the engine that comes first in order goes first.
             let (mut tick, mut index) = (NEVER, 0);
             let (mut second, mut second_index) = (NEVER, usize::MAX);
@@ -263,7 +273,8 @@ impl<'a> Device<'a> {
             let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
             let is_first =
                 next <= bound && !comes_before(self.next_signal()) && !comes_before(self.queues.next_event());
-            if !(is_first || self.ahead && self.may_go_ahead(index, next)) {
+            if !(is_first || self.ahead && self.may_go_ahead(index, next)) || self.memories.flow.has_failed()
+            {
                 return Ok(());
             }
             self.now = next;
@@ -403,7 +414,7 @@ impl<'a> Device<'a> {
         self.taken += 1;
         let at = self.streams[index].at;
         if let Some(sanitizer) = &mut self.sanitizer {
-            let chip = self.settings.values.then_some(&self.memories.cores[self.slots[index]].chip);
+            let chip = self.settings.values.then_some(&mut self.memories.cores[self.slots[index]].chip);
             sanitizer.take(index, at, &self.streams[index], chip);
         }
         self.counters.streams[index].executed[at] += 1;
@@ -458,6 +469,7 @@ impl<'a> Device<'a> {
                 } else if let Inst::Cred { .. } = inst {
                     cost = together::MET;
                 } else if self.settings.values {
+                    self.memories.flow.set_tag(Tag { stream: index as u32, pc: step.pc, tick: self.now });
                     self.memories.execute(self.slots[index], inst, &mut self.streams[index])?;
                 }
             }

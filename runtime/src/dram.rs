@@ -4,6 +4,8 @@
 //! extents are read where they lie (a file mapping) and only a page that is written gets memory of its
 //! own, with the extents' bytes under it copied in first.
 
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 use bytes::Bytes;
 
 use crate::kernels;
@@ -73,6 +75,32 @@ pub(crate) struct Cursor(usize);
 /// A read of a byte that neither an extent nor a write has filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unwritten(pub(crate) u64);
+
+/// The memory that tasks share; which of their accesses come first is the flow's business.
+#[derive(Clone)]
+pub(crate) struct SharedDram {
+    size: u64,
+    dram: Arc<RwLock<Dram>>,
+}
+
+impl SharedDram {
+    pub(crate) fn new(dram: Dram) -> Self {
+        Self { size: dram.size, dram: Arc::new(RwLock::new(dram)) }
+    }
+
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Dram> {
+        self.dram.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Dram> {
+        self.dram.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Dram {
     /// A memory of `size` bytes with the extents in it; extents with no bytes are dropped.

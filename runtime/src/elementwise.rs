@@ -4,18 +4,20 @@
 //! depends on its own partition's elements only, neither the chunk size nor the number of threads shows.
 
 use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::convert::Number;
-use crate::lane::{Fault, Lane, OnChip, Place};
+use crate::error::TrapKind;
+use crate::kernels::arena::Granted;
+use crate::lane::{OnChip, Place, Use};
 
 /// Elements of one chunk.
 pub(crate) const CHUNK: usize = 1024;
 
 /// Elements from which an operation is worth spreading over threads.
-const PARALLEL_ELEMENTS: usize = 1 << 12;
+const PARALLEL_ELEMENTS: usize = 1 << 14;
 
-/// Partitions that one item of a spread operation works on.
-const LANES: usize = 16;
 /// Partitions whose operands are asked for ahead of working on them.
 const AHEAD: usize = 2;
 
@@ -34,7 +36,7 @@ impl<N: Number> Scratch<N> {
 }
 
 /// A number type that each thread has chunks of.
-pub(crate) trait Scratched: Number {
+pub(crate) trait Scratched: Number + 'static {
     /// Call `work` with this thread's chunks; what is in them may be anything.
     fn with_scratch<R>(work: impl FnOnce(&mut Scratch<Self>) -> R) -> R;
 }
@@ -56,62 +58,93 @@ impl Scratched for i32 {
     }
 }
 
-/// The lanes that one partition of an instruction may touch.
-pub(crate) struct Reach<'a> {
-    lanes: &'a mut [Lane],
-    first: usize,
+/// The operands of an instruction in one of its partitions.
+pub(crate) struct Reach<'a, 'g> {
+    granted: &'a mut Granted<'g>,
     /// Which partition of the instruction this is.
     pub(crate) index: usize,
 }
 
-impl Reach<'_> {
+impl Reach<'_, '_> {
     /// Load elements of an operand's partition.
-    pub(crate) fn load<N: Number>(&self, place: &Place, start: usize, out: &mut [N]) -> Result<(), Fault> {
-        self.lanes[place.part + self.index - self.first].load(place, start, out)
+    pub(crate) fn load<N: Number>(&self, place: &Place, start: usize, out: &mut [N]) {
+        self.granted.load(place, place.part + self.index, start, out);
     }
 
     /// Store elements of an operand's partition.
     pub(crate) fn store<N: Number>(&mut self, place: &Place, start: usize, values: &[N]) {
-        self.lanes[place.part + self.index - self.first].store(place, start, values);
+        self.granted.store(place, place.part + self.index, start, values);
     }
+}
+
+/// What an instruction does with an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Read,
+    Write,
+    /// Both; what it reads is what it writes.
+    Update,
+}
+
+/// The partitions of an instruction, in as many parts as are worth a task of their own.
+pub(crate) fn cut(
+    chip: &OnChip,
+    parts: usize,
+    elements: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let tasks = if elements * parts >= PARALLEL_ELEMENTS { chip.threads().min(parts) } else { 1 };
+    let each = parts.div_ceil(tasks.max(1)).max(1);
+    (0..parts).step_by(each).map(move |first| first..(first + each).min(parts))
+}
+
+/// Check what is read of these operands, and mark what is written.
+pub(crate) fn prepare(chip: &mut OnChip, parts: usize, places: &[(&Place, Role)]) -> Result<(), TrapKind> {
+    for (place, role) in places {
+        if *role != Role::Write {
+            chip.check(place, place.part..place.part + parts)?;
+        }
+    }
+    for (place, role) in places {
+        if *role != Role::Read {
+            chip.mark(place, place.part..place.part + parts);
+        }
+    }
+    Ok(())
 }
 
 /// Run `work` for each of `parts` partitions; `places` are the operands that it touches.
-///
-/// The error of the lowest partition is the one given.
-pub(crate) fn each_part<N: Scratched, E: Send>(
+pub(crate) fn each_part<N: Scratched>(
     chip: &mut OnChip,
     parts: usize,
-    places: &[&Place],
-    work: impl Fn(&mut Reach<'_>, &mut Scratch<N>) -> Result<(), E> + Sync,
-) -> Result<(), E> {
-    let Some(part) = places.first().map(|place| place.part) else { return Ok(()) };
-    let elements = places.iter().map(|place| place.elements()).max().unwrap_or(0);
-    if places.iter().all(|place| place.part == part) && elements * parts >= PARALLEL_ELEMENTS {
-        let lanes = &mut chip.lanes[part..part + parts];
-        let ask = |lane: &Lane| places.iter().for_each(|place| lane.ask_for(place));
-        return chip.team.try_each_chunk(lanes, LANES, |first, lanes| {
+    places: &[(&Place, Role)],
+    work: impl Fn(&mut Reach<'_, '_>, &mut Scratch<N>) + Send + Sync + 'static,
+) -> Result<(), TrapKind> {
+    prepare(chip, parts, places)?;
+    let elements = places.iter().map(|(place, _)| place.elements()).max().unwrap_or(0);
+    let (work, all) = (Arc::new(work), places.iter().map(|(place, _)| **place).collect::<Arc<[Place]>>());
+    for range in cut(chip, parts, elements) {
+        let of = |place: &Place| place.part + range.start..place.part + range.end;
+        let uses: Vec<Use<'_>> =
+            places.iter().map(|(place, role)| (*place, of(place), *role != Role::Read)).collect();
+        let (work, all) = (Arc::clone(&work), Arc::clone(&all));
+        chip.submit(&uses, &[], move |granted| {
             N::with_scratch(|scratch| {
-                lanes.iter().take(AHEAD).for_each(ask);
-                (0..lanes.len()).try_for_each(|i| {
-                    lanes.get(i + AHEAD).into_iter().for_each(ask);
-                    work(&mut Reach { lanes, first: part + first, index: first + i }, scratch)
-                })
-            })
+                for index in range.clone() {
+                    if index + AHEAD < range.end {
+                        all.iter().for_each(|place| granted.ask_for(place, place.part + index + AHEAD));
+                    }
+                    work(&mut Reach { granted, index }, scratch);
+                }
+            });
+            Ok(())
         });
     }
-    let lanes = &mut chip.lanes;
-    N::with_scratch(|scratch| {
-        (0..parts).try_for_each(|index| work(&mut Reach { lanes, first: 0, index }, scratch))
-    })
+    Ok(())
 }
 
 /// Run `work(start, length)` for the chunks of `elements` elements.
-pub(crate) fn each_chunk<E>(
-    elements: usize,
-    mut work: impl FnMut(usize, usize) -> Result<(), E>,
-) -> Result<(), E> {
-    (0..elements).step_by(CHUNK).try_for_each(|start| work(start, CHUNK.min(elements - start)))
+pub(crate) fn each_chunk(elements: usize, mut work: impl FnMut(usize, usize)) {
+    (0..elements).step_by(CHUNK).for_each(|start| work(start, CHUNK.min(elements - start)));
 }
 
 /// Row-major extents of three dims, some of them reduced: which kept element an element belongs to.

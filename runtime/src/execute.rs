@@ -7,9 +7,10 @@ use kiln_machine::target::Target;
 
 use crate::activation;
 use crate::array::{Grid, Mma, Window};
-use crate::dram::Dram;
+use crate::dram::{Dram, SharedDram};
 use crate::error::TrapKind;
-use crate::kernels::team::Team;
+use crate::kernels::arena::Arena;
+use crate::kernels::flow::Flow;
 use crate::lane::OnChip;
 use crate::stream::Stream;
 use crate::transfer::{self, Direction, Pattern, Side};
@@ -19,7 +20,9 @@ use crate::vector::{self, Affine, Arg};
 pub(crate) struct Memories {
     /// Of each core that runs anything, in the order of their numbers.
     pub(crate) cores: Vec<CoreMemory>,
-    pub(crate) dram: Dram,
+    pub(crate) dram: SharedDram,
+    /// Who computes in them.
+    pub(crate) flow: Arc<Flow>,
 }
 
 /// The memories of one core.
@@ -33,23 +36,23 @@ pub(crate) struct CoreMemory {
 impl Memories {
     /// This DRAM, and on-chip memories of these cores of the machine with nothing in them.
     pub(crate) fn new(target: &Target, dram: Dram, threads: usize, cores: &[u8]) -> Self {
-        let team = Arc::new(Team::new(threads));
-        let core = |number: &u8| CoreMemory {
+        let sizes = [target.spm_partition_bytes(), target.acc_partition_bytes()];
+        let arena = |size: u64| Arena::new(target.partitions as usize, size as usize);
+        let arenas = cores.iter().flat_map(|_| sizes.map(arena)).collect();
+        let flow = Arc::new(Flow::new(threads, arenas));
+        let core = |(slot, number): (usize, &u8)| CoreMemory {
             number: *number,
-            chip: OnChip::new(
-                target.partitions as usize,
-                target.spm_partition_bytes() as usize,
-                target.acc_partition_bytes() as usize,
-                team.clone(),
-            ),
+            chip: OnChip::new(Arc::clone(&flow), slot * sizes.len()),
             grid: Grid::new(target.partitions as usize, target.acc_bank_entries() as usize),
             tables: activation::Tables::default(),
         };
-        Self { cores: cores.iter().map(core).collect(), dram }
+        let cores = cores.iter().enumerate().map(core).collect();
+        Self { cores, dram: SharedDram::new(dram), flow }
     }
 
     /// Forget what is on chip.
     pub(crate) fn clear_chip(&mut self) {
+        self.flow.drain();
         for core in &mut self.cores {
             core.chip.clear();
             core.grid.clear();
@@ -62,10 +65,12 @@ impl Memories {
         self.cores.iter().position(|memory| memory.number == core)
     }
 
-    /// Execute an instruction of the core in a slot; what involves other cores is in [`collective`](crate::collective).
+    /// Execute an instruction of the core in a slot: what is wrong with its operands is told at once, what is wrong with
+    /// their values by the flow. What involves other cores is in [`collective`](crate::collective).
     pub(crate) fn execute(&mut self, slot: usize, inst: &Inst, stream: &mut Stream) -> Result<(), TrapKind> {
-        let Self { cores, dram } = self;
+        let Self { cores, dram, .. } = self;
         let CoreMemory { chip, grid, tables, .. } = &mut cores[slot];
+        chip.begin();
         match inst {
             Inst::Nop {}
             | Inst::Halt {}
@@ -250,7 +255,10 @@ impl Memories {
                 };
                 activation::apply(chip, tables, &call)
             }
-            Inst::Lutld { lut, ap, reg } => tables.load(dram, lut.0, pattern(stream, *ap, *reg)),
+            Inst::Lutld { lut, ap, reg } => {
+                self.flow.drain();
+                tables.load(&dram.read(), lut.0, pattern(stream, *ap, *reg))
+            }
         }
     }
 }

@@ -34,9 +34,12 @@ macro_rules! for_widest {
     };
 }
 
+pub(crate) mod arena;
+pub(crate) mod flow;
 #[cfg(feature = "peers")]
 pub(crate) mod peer;
 pub(crate) mod product;
+#[cfg(feature = "peers")]
 pub(crate) mod team;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -1,78 +1,24 @@
-//! The on-chip memories, one partition after another, and typed access to strided operands in them.
+//! The on-chip memories: operands in them, which of their bytes are written, and typed access to strided elements.
 //!
-//! VEC and ACT never move data between partitions, so a [`Lane`] (one partition of both memories) is the
-//! unit of their work and of their parallelism. Operands are walked in row-major order of their three free
-//! dims; every load names a range of that order and converts runs, so arithmetic happens on plain slices.
+//! VEC and ACT never move data between partitions, so a partition is the unit of their work. Operands are walked in
+//! row-major order of their three free dims; every load names a range of that order and converts runs, so arithmetic
+//! happens on plain slices. What is written is known when an instruction issues; tasks then only move bytes.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use kiln_machine::isa::{Dt, Space, View};
-use memmap2::MmapMut;
 
 use crate::convert::{self, Number};
-use crate::kernels::{self, product::Quad, team::Team};
-use crate::shadow::{Shadow, SharedShadow};
+use crate::error::TrapKind;
+use crate::kernels::arena::{FIELDS, Granted, Rect};
+use crate::kernels::flow::{Flow, Touch};
+use crate::kernels::{self, product::Quad};
+use crate::shadow::Shadow;
 
-/// One partition of the scratchpad and of the accumulators.
-pub(crate) struct Lane {
-    part: usize,
-    memories: [Memory; 2],
-}
-
-struct Memory {
-    bytes: Backing,
-    /// Where in `bytes` the memory starts.
-    start: usize,
-    written: Shadow,
-}
-
-/// The host's memory under a partition.
-enum Backing {
-    /// Pages of the system, large ones where it has them: an instruction touches all partitions.
-    Mapped(MmapMut),
-    Owned(Vec<u8>),
-}
-
-/// A line of the host's caches.
-const LINE: usize = 64;
-/// Lines that the sets of the host's first cache hold.
-const SETS: usize = 64;
 /// Partitions whose written bytes are also known together.
 const GROUP: usize = 32;
-
-impl Memory {
-    /// The memory of partition `part`. Partitions start in different sets of the host's caches, since the same
-    /// bytes of all of them are mostly read together.
-    fn new(part: usize, size: usize) -> Self {
-        let start = part * 5 % SETS * LINE;
-        let bytes = match MmapMut::map_anon(start + size) {
-            Ok(map) => {
-                // Only speed depends on it.
-                #[cfg(target_os = "linux")]
-                let _ = map.advise(memmap2::Advice::HugePage);
-                Backing::Mapped(map)
-            }
-            Err(_) => Backing::Owned(vec![0; start + size]),
-        };
-        Self { bytes, start, written: Shadow::new(size) }
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Backing::Mapped(map) => &map[self.start..],
-            Backing::Owned(bytes) => &bytes[self.start..],
-        }
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.bytes {
-            Backing::Mapped(map) => &mut map[self.start..],
-            Backing::Owned(bytes) => &mut bytes[self.start..],
-        }
-    }
-}
 
 /// What can go wrong when an instruction touches memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +48,8 @@ pub(crate) struct Place {
     pub(crate) space: Space,
     /// First partition.
     pub(crate) part: usize,
+    /// Which operand of its instruction it is.
+    field: u8,
     pub(crate) dt: Dt,
     /// Byte of element (0, 0, 0) in each partition.
     base: usize,
@@ -126,6 +74,11 @@ impl Place {
     #[inline]
     pub(crate) fn is_dense(&self) -> bool {
         self.dense
+    }
+
+    /// Which operand of its instruction it is.
+    pub(crate) fn field(&self) -> u8 {
+        self.field
     }
 
     /// Bytes of one element.
@@ -196,49 +149,133 @@ impl Place {
     }
 }
 
-/// Both memories.
+/// Both memories of a core.
 pub(crate) struct OnChip {
-    pub(crate) lanes: Vec<Lane>,
-    /// Who computes in them.
-    pub(crate) team: Arc<Team>,
-    spm_bytes: usize,
-    acc_bytes: usize,
+    flow: Arc<Flow>,
+    /// Number of the scratchpad among the flow's arenas; the accumulators are the next one.
+    first_arena: usize,
+    parts: usize,
+    /// What is written in each partition.
+    written: Vec<[Shadow; 2]>,
     /// What is written in all partitions of each group.
-    groups: Vec<[SharedShadow; 2]>,
+    groups: Vec<[Shadow; 2]>,
+    next_field: Cell<u8>,
 }
 
+/// An operand of a task: where it is, the partitions of it that are touched, and whether they are written.
+pub(crate) type Use<'a> = (&'a Place, Range<usize>, bool);
+
 impl OnChip {
-    /// Memories with nothing written; sizes in bytes for each partition.
-    pub(crate) fn new(parts: usize, spm_bytes: usize, acc_bytes: usize, team: Arc<Team>) -> Self {
-        let lane =
-            |part| Lane { part, memories: [Memory::new(part, spm_bytes), Memory::new(part, acc_bytes)] };
-        let group = |_| [SharedShadow::new(spm_bytes), SharedShadow::new(acc_bytes)];
+    /// Memories with nothing written: two arenas of the flow, of as many partitions.
+    pub(crate) fn new(flow: Arc<Flow>, first_arena: usize) -> Self {
+        let parts = flow.arena(first_arena).parts();
+        let [spm, acc] = [0, 1].map(|space| flow.arena(first_arena + space).size());
+        let shadows = |_| [Shadow::new(spm), Shadow::new(acc)];
         Self {
-            lanes: (0..parts).map(lane).collect(),
-            team,
-            spm_bytes,
-            acc_bytes,
-            groups: (0..parts.div_ceil(GROUP)).map(group).collect(),
+            flow,
+            first_arena,
+            parts,
+            written: (0..parts).map(shadows).collect(),
+            groups: (0..parts.div_ceil(GROUP)).map(shadows).collect(),
+            next_field: Cell::new(0),
         }
     }
 
     /// Nothing is written any more; the bytes stay, since none can be read before it is written.
     pub(crate) fn clear(&mut self) {
-        self.lanes.iter_mut().flat_map(|lane| &mut lane.memories).for_each(|memory| memory.written.clear());
-        self.groups.iter_mut().flatten().for_each(SharedShadow::clear);
+        self.written.iter_mut().flatten().for_each(Shadow::clear);
+        self.groups.iter_mut().flatten().for_each(Shadow::clear);
+    }
+
+    /// Another instruction begins: its operands are counted from 0.
+    pub(crate) fn begin(&self) {
+        self.next_field.set(0);
+    }
+
+    /// Threads that compute in the memories.
+    pub(crate) fn threads(&self) -> usize {
+        self.flow.threads()
+    }
+
+    /// Who computes in the memories.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     /// Bytes of one partition of a memory.
     fn size_of(&self, space: Space) -> usize {
-        match space {
-            Space::Spm => self.spm_bytes,
-            Space::Acc => self.acc_bytes,
+        self.flow.arena(self.first_arena + space as usize).size()
+    }
+
+    /// What a task touches for an operand.
+    pub(crate) fn touch(&self, (place, parts, writes): &Use<'_>) -> Touch {
+        let memory = self.first_arena + place.space as usize;
+        let rect = Rect { parts: (parts.start, parts.end), bytes: place.span };
+        Touch { memory, rect, writes: *writes, field: place.field }
+    }
+
+    /// Run `work` on these operands now that no task is under way.
+    pub(crate) fn now<R>(&self, uses: &[Use<'_>], work: impl FnOnce(&mut Granted<'_>) -> R) -> R {
+        let touches: Vec<Touch> = uses.iter().map(|of| self.touch(of)).collect();
+        self.flow.now(&touches, work)
+    }
+
+    /// Give a task to the flow; `other` is what it touches beside the operands.
+    pub(crate) fn submit(
+        &self,
+        uses: &[Use<'_>],
+        other: &[Touch],
+        work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
+    ) {
+        let touches: Vec<Touch> = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
+        self.flow.submit(&touches, Box::new(work));
+    }
+
+    /// Check that an operand was written in these partitions.
+    #[inline]
+    pub(crate) fn check(&self, place: &Place, parts: Range<usize>) -> Result<(), Fault> {
+        if place.known {
+            return Ok(());
+        }
+        parts.into_iter().try_for_each(|part| self.check_part(place, part))
+    }
+
+    fn check_part(&self, place: &Place, part: usize) -> Result<(), Fault> {
+        let written = &self.written[part][place.space as usize];
+        place.runs(0, place.elements(), |byte, run, stride| {
+            match place.spans(byte, run, stride).find_map(|(byte, len)| written.first_unwritten(byte, len)) {
+                None => Ok(()),
+                Some(byte) => Err(Fault::Unwritten { space: place.space, part, byte }),
+            }
+        })
+    }
+
+    /// Check that one element of an operand was written.
+    pub(crate) fn check_element(&self, place: &Place, part: usize, element: usize) -> Result<(), Fault> {
+        let written = &self.written[part][place.space as usize];
+        place.runs(element, 1, |byte, _, _| match written.first_unwritten(byte, place.size) {
+            None => Ok(()),
+            Some(byte) => Err(Fault::Unwritten { space: place.space, part, byte }),
+        })
+    }
+
+    /// An operand is written from here on in these partitions.
+    #[inline]
+    pub(crate) fn mark(&mut self, place: &Place, parts: Range<usize>) {
+        if place.known {
+            return;
+        }
+        for part in parts {
+            let written = &mut self.written[part][place.space as usize];
+            place.each_run_of(0, place.elements(), |byte, run, stride| {
+                place.spans(byte, run, stride).for_each(|(byte, len)| written.mark(byte, len));
+            });
         }
     }
 
     /// Resolve a view over `parts` partitions and free extents `n`, with its register's value added.
     pub(crate) fn place(
-        &self,
+        &mut self,
         view: &View,
         reg_value: i64,
         parts: usize,
@@ -255,12 +292,12 @@ impl OnChip {
             return Err(Fault::Misaligned { space: view.space, byte: base, dt: view.dt });
         }
         let part = usize::from(view.part);
-        if part + parts > self.lanes.len() {
+        if part + parts > self.parts {
             return Err(Fault::NoSuchPartition {
                 space: view.space,
                 first: part,
                 end: part + parts,
-                parts: self.lanes.len(),
+                parts: self.parts,
             });
         }
         let size = size as usize;
@@ -269,6 +306,7 @@ impl OnChip {
         let mut place = Place {
             space: view.space,
             part,
+            field: self.next_field.get(),
             dt: view.dt,
             base: base as usize,
             span: (first as usize, end as usize),
@@ -277,26 +315,27 @@ impl OnChip {
             known: false,
             dense: d0.n == 1 && d1.n == 1 && (d2.n == 1 || d2.stride == size as isize),
         };
+        self.next_field.set((place.field + 1) % FIELDS as u8);
         place.known =
             (part / GROUP..(part + parts).div_ceil(GROUP)).all(|group| self.is_known(group, &place));
         Ok(place)
     }
 
     /// Whether every partition of a group has all elements written. What is found out is noted.
-    fn is_known(&self, group: usize, place: &Place) -> bool {
+    fn is_known(&mut self, group: usize, place: &Place) -> bool {
         let known = &self.groups[group][place.space as usize];
         let noted = place.each_run(|byte, run, stride| {
-            place.spans(byte, run, stride).all(|(byte, len)| known.covers(byte, len))
+            place.spans(byte, run, stride).all(|(byte, len)| known.first_unwritten(byte, len).is_none())
         });
         if noted {
             return true;
         }
-        let lanes = &self.lanes[group * GROUP..((group + 1) * GROUP).min(self.lanes.len())];
-        let written = lanes.iter().all(|lane| lane.check(place).is_ok());
+        let written = (group * GROUP..((group + 1) * GROUP).min(self.parts))
+            .all(|part| self.check_part(place, part).is_ok());
         if written {
-            place.each_run(|byte, run, stride| {
+            let known = &mut self.groups[group][place.space as usize];
+            place.each_run_of(0, place.elements(), |byte, run, stride| {
                 place.spans(byte, run, stride).for_each(|(byte, len)| known.mark(byte, len));
-                true
             });
         }
         written
@@ -323,163 +362,47 @@ fn merged(n: [u32; 3], strides: [i32; 3], size: usize) -> [Dim; 3] {
     dims
 }
 
-impl Lane {
+impl Place {
+    /// Its elements `start..start + len`, if they lie in one dim; then nothing else of it is touched.
+    pub(crate) fn part_of(&self, start: usize, len: usize) -> Option<Self> {
+        let [d0, d1, d2] = self.dims;
+        if d0.n > 1 || d1.n > 1 || start + len > d2.n || len == 0 || d2.stride < self.size as isize {
+            return None;
+        }
+        let base = self.base + start * d2.stride as usize;
+        let span = (base, base + (len - 1) * d2.stride as usize + self.size);
+        Some(Self { base, span, dims: [d0, d1, Dim { n: len, ..d2 }], ..*self })
+    }
+}
+
+/// Access to operands by partition.
+impl Granted<'_> {
     /// Load elements `start..start + out.len()` of the operand as numbers.
-    pub(crate) fn load<N: Number>(&self, place: &Place, start: usize, out: &mut [N]) -> Result<(), Fault> {
-        let memory = &self.memories[place.space as usize];
+    pub(crate) fn load<N: Number>(&self, place: &Place, part: usize, start: usize, out: &mut [N]) {
+        let (bytes, first) = self.row(place.field, part);
         let mut done = 0;
-        place.runs(start, out.len(), |byte, run, stride| {
-            self.check_run(place, byte, run, stride)?;
-            convert::load_run(memory.bytes(), byte, stride, place.dt, &mut out[done..done + run]);
+        place.each_run_of(start, out.len(), |byte, run, stride| {
+            convert::load_run(bytes, byte - first, stride, place.dt, &mut out[done..done + run]);
             done += run;
-            Ok(())
-        })
+        });
     }
 
     /// Store numbers as elements `start..start + values.len()` of the operand.
-    pub(crate) fn store<N: Number>(&mut self, place: &Place, start: usize, values: &[N]) {
-        let memory = &mut self.memories[place.space as usize];
+    pub(crate) fn store<N: Number>(&mut self, place: &Place, part: usize, start: usize, values: &[N]) {
+        let (bytes, first) = self.row_mut(place.field, part);
         let mut done = 0;
-        let stored: Result<(), Fault> = place.runs(start, values.len(), |byte, run, stride| {
-            convert::store_run(memory.bytes_mut(), byte, stride, place.dt, &values[done..done + run]);
-            memory.mark_run(place, byte, run, stride);
-            done += run;
-            Ok(())
-        });
-        debug_assert!(stored.is_ok());
-    }
-
-    /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
-    pub(crate) fn copy_out(&self, place: &Place, start: usize, out: &mut [u8]) -> Result<(), Fault> {
-        place.runs(start, out.len() / place.size, |byte, run, stride| {
-            self.check_run(place, byte, run, stride)
-        })?;
-        self.source(place.space).copy_out(place, start, out);
-        Ok(())
-    }
-
-    /// Copy dense bytes over elements `start..` of the operand.
-    pub(crate) fn copy_in(&mut self, place: &Place, start: usize, values: &[u8]) {
-        let memory = &mut self.memories[place.space as usize];
-        let mut done = 0;
-        let copied: Result<(), Fault> = place.runs(start, values.len() / place.size, |byte, run, stride| {
-            let values = &values[done..done + run * place.size];
-            let bytes = memory.bytes_mut();
-            match place.size {
-                size if stride == size as isize => bytes[byte..byte + values.len()].copy_from_slice(values),
-                1 => spread::<1>(bytes, byte, stride, values),
-                2 => spread::<2>(bytes, byte, stride, values),
-                _ => spread::<4>(bytes, byte, stride, values),
-            }
-            memory.mark_run(place, byte, run, stride);
-            done += run * place.size;
-            Ok(())
-        });
-        debug_assert!(copied.is_ok());
-    }
-
-    /// Check that every element of the operand was written.
-    #[inline]
-    pub(crate) fn check(&self, place: &Place) -> Result<(), Fault> {
-        if place.known {
-            return Ok(());
-        }
-        place.runs(0, place.elements(), |byte, run, stride| self.check_run(place, byte, run, stride))
-    }
-
-    /// Mark every element of the operand as written.
-    #[inline]
-    pub(crate) fn mark(&mut self, place: &Place) {
-        if place.known {
-            return;
-        }
-        let memory = &mut self.memories[place.space as usize];
-        let marked: Result<(), Fault> = place.runs(0, place.elements(), |byte, run, stride| {
-            memory.mark_run(place, byte, run, stride);
-            Ok(())
-        });
-        debug_assert!(marked.is_ok());
-    }
-
-    /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense), if all of them were written.
-    #[inline]
-    pub(crate) fn checked_bytes(&self, place: &Place, start: usize, len: usize) -> Result<&[u8], Fault> {
-        debug_assert!(place.is_dense());
-        let memory = &self.memories[place.space as usize];
-        let first = place.span.0 + start;
-        if !place.known
-            && let Some(byte) = memory.written.first_unwritten(first, len)
-        {
-            return Err(Fault::Unwritten { space: place.space, part: self.part, byte });
-        }
-        Ok(&memory.bytes()[first..first + len])
-    }
-
-    /// The operand will soon be read or written: ask the host for what is near its start.
-    #[inline]
-    pub(crate) fn ask_for(&self, place: &Place) {
-        const SOME: usize = 2048;
-        let (first, end) = place.span;
-        kernels::prefetch(&self.memories[place.space as usize].bytes()[first..end.min(first + SOME)]);
-    }
-
-    /// One of the memories for reading what has been checked.
-    #[inline]
-    pub(crate) fn source(&self, space: Space) -> Source<'_> {
-        Source { bytes: self.memories[space as usize].bytes() }
-    }
-
-    /// The scratchpad for reading what has been checked, and an operand in the accumulators for writing: all bytes
-    /// from its first to its last. The caller marks them.
-    #[inline]
-    pub(crate) fn split(&mut self, acc: &Place) -> (Source<'_>, &mut [u8]) {
-        debug_assert_eq!(acc.space, Space::Acc);
-        let [spm, accumulators] = &mut self.memories;
-        (Source { bytes: spm.bytes() }, &mut accumulators.bytes_mut()[acc.span.0..acc.span.1])
-    }
-
-    /// The operand's bytes for writing, if it [is dense](Place::is_dense); the caller marks them.
-    pub(crate) fn dense_bytes_mut(&mut self, place: &Place) -> &mut [u8] {
-        debug_assert!(place.is_dense());
-        &mut self.memories[place.space as usize].bytes_mut()[place.span.0..place.span.1]
-    }
-
-    #[inline]
-    fn check_run(&self, place: &Place, byte: usize, run: usize, stride: isize) -> Result<(), Fault> {
-        if place.known {
-            return Ok(());
-        }
-        let written = &self.memories[place.space as usize].written;
-        let unwritten =
-            place.spans(byte, run, stride).find_map(|(byte, len)| written.first_unwritten(byte, len));
-        match unwritten {
-            None => Ok(()),
-            Some(byte) => Err(Fault::Unwritten { space: place.space, part: self.part, byte }),
-        }
-    }
-}
-
-/// A partition's memory for reading operands that [have been checked](Lane::check).
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    bytes: &'a [u8],
-}
-
-impl Source<'_> {
-    /// Load elements `start..start + out.len()` of the operand as numbers.
-    pub(crate) fn load<N: Number>(&self, place: &Place, start: usize, out: &mut [N]) {
-        let mut done = 0;
-        place.each_run_of(start, out.len(), |byte, run, stride| {
-            convert::load_run(self.bytes, byte, stride, place.dt, &mut out[done..done + run]);
+        place.each_run_of(start, values.len(), |byte, run, stride| {
+            convert::store_run(bytes, byte - first, stride, place.dt, &values[done..done + run]);
             done += run;
         });
     }
 
     /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
-    pub(crate) fn copy_out(&self, place: &Place, start: usize, out: &mut [u8]) {
-        let (mut done, bytes) = (0, self.bytes);
+    pub(crate) fn copy_out(&self, place: &Place, part: usize, start: usize, out: &mut [u8]) {
+        let (bytes, first) = self.row(place.field, part);
+        let mut done = 0;
         place.each_run_of(start, out.len() / place.size, |byte, run, stride| {
-            let out = &mut out[done..done + run * place.size];
+            let (out, byte) = (&mut out[done..done + run * place.size], byte - first);
             match place.size {
                 size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
                 1 => pick::<1>(bytes, byte, stride, out),
@@ -490,49 +413,67 @@ impl Source<'_> {
         });
     }
 
+    /// Copy dense bytes over elements `start..` of the operand.
+    pub(crate) fn copy_in(&mut self, place: &Place, part: usize, start: usize, values: &[u8]) {
+        let (bytes, first) = self.row_mut(place.field, part);
+        let mut done = 0;
+        place.each_run_of(start, values.len() / place.size, |byte, run, stride| {
+            let (values, byte) = (&values[done..done + run * place.size], byte - first);
+            match place.size {
+                size if stride == size as isize => bytes[byte..byte + values.len()].copy_from_slice(values),
+                1 => spread::<1>(bytes, byte, stride, values),
+                2 => spread::<2>(bytes, byte, stride, values),
+                _ => spread::<4>(bytes, byte, stride, values),
+            }
+            done += run * place.size;
+        });
+    }
+
     /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense).
     #[inline]
-    pub(crate) fn dense_bytes(&self, place: &Place, start: usize, len: usize) -> &[u8] {
+    pub(crate) fn dense(&self, place: &Place, part: usize, start: usize, len: usize) -> &[u8] {
         debug_assert!(place.is_dense());
-        &self.bytes[place.span.0 + start..][..len]
+        let (bytes, first) = self.row(place.field, part);
+        &bytes[place.span.0 - first + start..][..len]
     }
 
-    /// Bytes `start..start + len` of a dense operand will soon be read.
+    /// All bytes of an operand that [is dense](Place::is_dense).
     #[inline]
-    pub(crate) fn prefetch(&self, place: &Place, start: usize, len: usize) {
-        kernels::prefetch(self.dense_bytes(place, start, len));
+    pub(crate) fn dense_mut(&mut self, place: &Place, part: usize) -> &mut [u8] {
+        debug_assert!(place.is_dense());
+        let (bytes, first) = self.row_mut(place.field, part);
+        &mut bytes[place.span.0 - first..place.span.1 - first]
+    }
+
+    /// The operand will soon be read or written: ask the host for what is near its start.
+    #[inline]
+    pub(crate) fn ask_for(&self, place: &Place, part: usize) {
+        const SOME: usize = 2048;
+        let (bytes, first) = self.row(place.field, part);
+        let bytes = &bytes[place.span.0 - first..place.span.1 - first];
+        kernels::prefetch(&bytes[..bytes.len().min(SOME)]);
     }
 }
 
-impl Memory {
-    #[inline]
-    fn mark_run(&mut self, place: &Place, byte: usize, run: usize, stride: isize) {
-        if !place.known {
-            place.spans(byte, run, stride).for_each(|(byte, len)| self.written.mark(byte, len));
-        }
-    }
-}
-
-/// Bytes of an operand from up to four partitions, exclusive-or `flip`, as one row of quads; partitions that are not
-/// there give 0.
+/// Bytes of an operand from up to four partitions from `part` on, exclusive-or `flip`, as one row of quads; partitions
+/// beyond `parts` give 0.
 pub(crate) fn interleave(
-    sources: [Option<Source<'_>>; 4],
+    granted: &Granted<'_>,
     place: &Place,
+    (part, parts): (usize, usize),
     start: usize,
     flip: u8,
     out: &mut [Quad],
 ) {
-    if let (true, [Some(a), Some(b), Some(c), Some(d)]) = (place.is_dense(), &sources) {
-        let rows = [a, b, c, d].map(|source| source.dense_bytes(place, start, out.len()));
+    if parts >= 4 && place.is_dense() {
+        let rows = [0, 1, 2, 3].map(|i| granted.dense(place, part + i, start, out.len()));
         return kernels::interleave(rows, flip, out);
     }
     const SOME: usize = 64;
     for (i, out) in out.chunks_mut(SOME).enumerate() {
         let mut side = [[flip; SOME]; 4];
-        for (source, side) in sources.iter().zip(&mut side) {
-            if let Some(source) = source {
-                source.copy_out(place, start + i * SOME, &mut side[..out.len()]);
-            }
+        for (part, side) in (part..part + parts).zip(&mut side) {
+            granted.copy_out(place, part, start + i * SOME, &mut side[..out.len()]);
         }
         kernels::interleave(side.each_ref().map(|side| &side[..out.len()]), flip, out);
     }

@@ -44,7 +44,9 @@ const TURNED: usize = 16;
 
 impl DramPlace {
     /// Resolve a pattern with its register's value added.
-    pub(crate) fn new(pattern: &AccessPattern, reg_value: i64, dram: &Dram) -> Result<Self, TrapKind> {
+    ///
+    /// `size` is the memory's, in bytes.
+    pub(crate) fn new(pattern: &AccessPattern, reg_value: i64, size: u64) -> Result<Self, TrapKind> {
         let base = i128::from(pattern.base) + i128::from(reg_value);
         let bits = i128::from(pattern.dt.bits());
         let (mut low, mut high) = (0i128, 0i128);
@@ -54,14 +56,28 @@ impl DramPlace {
             high += end.max(0);
         }
         let (first, end) = (base + (low * bits).div_euclid(8), base + ((high + 1) * bits + 7).div_euclid(8));
-        if pattern.elements() > 0 && (first < 0 || end > i128::from(dram.size())) {
-            return Err(TrapKind::DramOutOfBounds { first, end, size: dram.size() });
+        if pattern.elements() > 0 && (first < 0 || end > i128::from(size)) {
+            return Err(TrapKind::DramOutOfBounds { first, end, size });
         }
         if base % (bits / 8).max(1) != 0 {
             return Err(TrapKind::DramMisaligned { byte: base, dt: pattern.dt });
         }
         let dims = std::array::from_fn(|d| (pattern.size[d] as usize, pattern.stride[d]));
         Ok(Self { dt: pattern.dt, base: base.max(0) as u64, dims })
+    }
+
+    /// First byte and one past the last.
+    pub(crate) fn span(&self) -> (u64, u64) {
+        let (mut low, mut high) = (0, 0);
+        for (n, stride) in self.dims {
+            let end = stride * (n as i64 - 1).max(0);
+            low += end.min(0);
+            high += end.max(0);
+        }
+        let bits = i64::from(self.dt.bits());
+        let first = self.base as i64 + (low * bits).div_euclid(8);
+        let end = self.base as i64 + ((high + 1) * bits + 7).div_euclid(8);
+        (first as u64, end as u64)
     }
 
     /// The type of the elements once in dense bytes: 4-bit ones take a byte each.
@@ -413,7 +429,7 @@ mod tests {
         ] {
             let mut dram = memory();
             let pattern = AccessPattern { dt, base, size, stride };
-            let place = DramPlace::new(&pattern, 4, &dram).expect("in bounds");
+            let place = DramPlace::new(&pattern, 4, dram.size()).expect("in bounds");
             let bytes = (dt.bits() / 8) as usize;
             let mut got = vec![0; place.elements() * bytes];
             place.read(&dram, &mut Cursor::default(), &mut got).expect("written");
@@ -446,7 +462,7 @@ mod tests {
         let source = Source::Bytes { bytes, offset: 0, pitch: 0 };
         let dram = Dram::new(64, vec![Extent { address: 8, pitch: 0, rows: 1, row_bytes: 2, source }]);
         let pattern = AccessPattern { dt: Dt::I4, base: 8, size: [1, 1, 1, 4], stride: [0, 0, 0, 1] };
-        let place = DramPlace::new(&pattern, 0, &dram).expect("in bounds");
+        let place = DramPlace::new(&pattern, 0, dram.size()).expect("in bounds");
         let mut out = [0; 4];
         place.read(&dram, &mut Cursor::default(), &mut out).expect("written");
         assert_eq!(out, [1, 2, 3, 0xFF]);
@@ -457,7 +473,7 @@ mod tests {
         let dram = memory();
         let pattern =
             AccessPattern { dt: Dt::F32, base: 65_536 - 8, size: [1, 1, 1, 3], stride: [0, 0, 0, 1] };
-        let kind = DramPlace::new(&pattern, 0, &dram).expect_err("one element too many");
+        let kind = DramPlace::new(&pattern, 0, dram.size()).expect_err("one element too many");
         assert_eq!(kind, TrapKind::DramOutOfBounds { first: 65_528, end: 65_540, size: 65_536 });
     }
 }

@@ -138,7 +138,7 @@ impl<'a> Sanitizer<'a> {
     }
 
     /// A stream takes an instruction that can issue. `chip` holds the indices of gathers, where values are computed.
-    pub(crate) fn take(&mut self, index: usize, at: usize, stream: &Stream, chip: Option<&OnChip>) {
+    pub(crate) fn take(&mut self, index: usize, at: usize, stream: &Stream, chip: Option<&mut OnChip>) {
         let codes = self.codes;
         let step = &codes[index].steps[at];
         match step.inst {
@@ -224,7 +224,7 @@ impl<'a> Sanitizer<'a> {
     }
 
     /// The operands of an instruction are read and written.
-    fn touch(&mut self, index: usize, at: usize, step: &'a Step, stream: &Stream, chip: Option<&OnChip>) {
+    fn touch(&mut self, index: usize, at: usize, step: &'a Step, stream: &Stream, chip: Option<&mut OnChip>) {
         let used = match step.inst {
             Inst::Lutld { ap, .. } => [Some(ap), None, None],
             inst => patterns_of(&inst).unwrap_or_default(),

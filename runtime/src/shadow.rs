@@ -4,8 +4,6 @@
 //! Marks and checks work on whole 64-byte words wherever a run is contiguous, which keeps them far
 //! cheaper than the arithmetic they watch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 /// The written-bits of a span of bytes; a view over words owned by the memory itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shadow {
@@ -88,43 +86,6 @@ impl Shadow {
     }
 }
 
-/// Written-bits that several readers may complete at once; a bit once set stays until all are unset.
-#[derive(Debug, Default)]
-pub(crate) struct SharedShadow {
-    words: Vec<AtomicU64>,
-}
-
-impl SharedShadow {
-    /// Written-bits of `bytes` bytes, none of them set.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { words: (0..words_for(bytes)).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    /// Unset all bits.
-    pub(crate) fn clear(&mut self) {
-        self.words.iter_mut().for_each(|word| *word.get_mut() = 0);
-    }
-
-    /// Mark `start..start + len` as written.
-    pub(crate) fn mark(&self, start: usize, len: usize) {
-        each_word(start, len, |word, mask| {
-            self.words[word].fetch_or(mask, Ordering::Relaxed);
-            true
-        });
-    }
-
-    /// Whether all of `start..start + len` is marked.
-    #[inline]
-    pub(crate) fn covers(&self, start: usize, len: usize) -> bool {
-        let mut covered = true;
-        each_word(start, len, |word, mask| {
-            covered = mask & !self.words[word].load(Ordering::Relaxed) == 0;
-            covered
-        });
-        covered
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,19 +97,17 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) as usize % below
         };
-        let (mut shadow, shared) = (Shadow::new(300), SharedShadow::new(300));
+        let mut shadow = Shadow::new(300);
         let mut plain = [false; 300];
         for _ in 0..400 {
             let start = next(300);
             let len = next(300 - start + 1).min(next(90));
             if next(3) == 0 {
                 shadow.mark(start, len);
-                shared.mark(start, len);
                 plain[start..start + len].fill(true);
             }
             let expected = (start..start + len).find(|&at| !plain[at]);
             assert_eq!(shadow.first_unwritten(start, len), expected, "{start}+{len}");
-            assert_eq!(shared.covers(start, len), expected.is_none(), "{start}+{len}");
         }
     }
 }

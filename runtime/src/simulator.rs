@@ -115,6 +115,8 @@ impl<'a> Simulator<'a> {
         }
         let threads = match (options.timing_only, options.threads) {
             (true, _) => 1,
+            // The sanitizer looks at values as they come.
+            (false, _) if options.sanitize => 1,
             (false, Some(threads)) => threads.get(),
             (false, None) => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
@@ -146,7 +148,7 @@ impl<'a> Simulator<'a> {
     ) -> Result<(IndexMap<String, Tensor>, Report), SimError> {
         let scalars = self.bind_scalars(inputs)?;
         let values = !self.options.timing_only;
-        self.memories.dram.reset();
+        self.memories.dram.write().reset();
         self.findings = Findings::default();
         if values {
             self.check_files()?;
@@ -191,7 +193,7 @@ impl<'a> Simulator<'a> {
                     host_segments += 1;
                     if values {
                         let host = self.options.host.as_deref();
-                        run_on_host(self.program, &mut self.memories.dram, host, index, segment)?;
+                        run_on_host(self.program, &mut self.memories.dram.write(), host, index, segment)?;
                     }
                 }
             }
@@ -250,7 +252,7 @@ impl<'a> Simulator<'a> {
         for binding in self.inputs() {
             if let Some(tensor) = inputs.get(&binding.name) {
                 let bytes = bind::narrow(binding, tensor)?;
-                self.memories.dram.write(binding.address, &bytes);
+                self.memories.dram.write().write(binding.address, &bytes);
             }
         }
         Ok(())
@@ -258,7 +260,9 @@ impl<'a> Simulator<'a> {
 
     fn outputs(&self) -> Result<IndexMap<String, Tensor>, SimError> {
         let outputs = self.program.bindings.iter().filter(|binding| binding.role == BindingRole::Output);
-        outputs.map(|binding| Ok((binding.name.clone(), read(&self.memories.dram, binding)?))).collect()
+        outputs
+            .map(|binding| Ok((binding.name.clone(), read(&self.memories.dram.read(), binding)?)))
+            .collect()
     }
 
     /// A mapped file that has shrunk since it was opened would end the process when it is read.

@@ -3,10 +3,10 @@
 use kiln_machine::isa::{CvtMode, Dt, Imm32, Shape, VecOp, View};
 use kiln_machine::numerics;
 
-use crate::elementwise::{CHUNK, Scratch, Scratched, each_chunk, each_part};
+use crate::elementwise::{CHUNK, Role, Scratch, Scratched, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::kernels;
-use crate::lane::{Fault, OnChip, Place};
+use crate::lane::{OnChip, Place};
 
 mod fold;
 mod order;
@@ -22,7 +22,7 @@ pub(crate) struct Arg<'a> {
 }
 
 impl Arg<'_> {
-    pub(crate) fn place(&self, chip: &OnChip, shape: Shape) -> Result<Place, TrapKind> {
+    pub(crate) fn place(&self, chip: &mut OnChip, shape: Shape) -> Result<Place, TrapKind> {
         Ok(chip.place(self.view, self.reg, usize::from(shape.parts), shape.n)?)
     }
 
@@ -72,9 +72,9 @@ pub(crate) fn binary(
     let [pa, pb, to] = [a.place(chip, shape)?, b.place(chip, shape)?, dst.place(chip, shape)?];
     if integer {
         let op = IntegerOp::new(op, a.view.dt);
-        map2(chip, shape, &to, [&pa, &pb], |a, b| op.apply(a, b))
+        map2(chip, shape, &to, [&pa, &pb], move |a, b| op.apply(a, b))
     } else {
-        map2(chip, shape, &to, [&pa, &pb], |a, b| kernels::binary_f32(op, a, b))
+        map2(chip, shape, &to, [&pa, &pb], move |a, b| kernels::binary_f32(op, a, b))
     }
 }
 
@@ -93,10 +93,10 @@ pub(crate) fn with_scalar(
     if a.is_integer() {
         let op = IntegerOp::new(op, a.view.dt);
         let scalar = [imm.as_i32(); CHUNK];
-        map1(chip, shape, &to, &from, |a| with_constant(a, &scalar, reversed, |a, b| op.apply(a, b)))
+        map1(chip, shape, &to, &from, move |a| with_constant(a, &scalar, reversed, |a, b| op.apply(a, b)))
     } else {
         let scalar = [imm.as_f32(); CHUNK];
-        map1(chip, shape, &to, &from, |a| {
+        map1(chip, shape, &to, &from, move |a| {
             with_constant(a, &scalar, reversed, |a, b| kernels::binary_f32(op, a, b))
         })
     }
@@ -125,21 +125,21 @@ fn merge_as<N: Scratched>(
     to: &Place,
     [mask, a, b]: &[Place; 3],
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, mask, a, b], |reach, scratch: &mut Scratch<N>| {
+    let (to, mask, a, b) = (*to, *mask, *a, *b);
+    let places = [(&to, Role::Write), (&mask, Role::Read), (&a, Role::Read), (&b, Role::Read)];
+    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<N>| {
         each_chunk(to.elements(), |start, len| {
             let Scratch { mask: m, x, y, .. } = scratch;
             let (m, x, y) = (&mut m[..len], &mut x[..len], &mut y[..len]);
-            reach.load(mask, start, m)?;
-            reach.load(a, start, x)?;
-            reach.load(b, start, y)?;
+            reach.load(&mask, start, m);
+            reach.load(&a, start, x);
+            reach.load(&b, start, y);
             for ((m, x), y) in m.iter().zip(x.iter_mut()).zip(y) {
                 *x = if *m != 0.0 { *x } else { *y };
             }
-            reach.store(to, start, x);
-            Ok::<(), Fault>(())
-        })
-    })?;
-    Ok(())
+            reach.store(&to, start, x);
+        });
+    })
 }
 
 /// `dst = predicate ≥ 0 ? src : imm`.
@@ -167,19 +167,23 @@ fn select_as<N: Scratched>(
     predicate: Affine,
     other: N,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, from], |reach, scratch: &mut Scratch<N>| {
-        each_chunk(to.elements(), |start, len| {
-            let (keep, x) = (&mut scratch.wide[..len], &mut scratch.x[..len]);
-            predicate.fill(shape, reach.index, start, keep);
-            reach.load(from, start, x)?;
-            for (x, keep) in x.iter_mut().zip(keep) {
-                *x = if *keep >= 0 { *x } else { other };
-            }
-            reach.store(to, start, x);
-            Ok::<(), Fault>(())
-        })
-    })?;
-    Ok(())
+    let (to, from) = (*to, *from);
+    each_part(
+        chip,
+        shape.parts.into(),
+        &[(&to, Role::Write), (&from, Role::Read)],
+        move |reach, scratch: &mut Scratch<N>| {
+            each_chunk(to.elements(), |start, len| {
+                let (keep, x) = (&mut scratch.wide[..len], &mut scratch.x[..len]);
+                predicate.fill(shape, reach.index, start, keep);
+                reach.load(&from, start, x);
+                for (x, keep) in x.iter_mut().zip(keep) {
+                    *x = if *keep >= 0 { *x } else { other };
+                }
+                reach.store(&to, start, x);
+            });
+        },
+    )
 }
 
 /// `dst = convert(mode, src)`.
@@ -213,7 +217,7 @@ pub(crate) fn convert(
 /// `dst = base + cp·p + Σ c·i`.
 pub(crate) fn iota(chip: &mut OnChip, dst: Arg<'_>, shape: Shape, values: Affine) -> Result<(), TrapKind> {
     let to = dst.place(chip, shape)?;
-    each_part(chip, shape.parts.into(), &[&to], |reach, scratch: &mut Scratch<i32>| {
+    each_part(chip, shape.parts.into(), &[(&to, Role::Write)], move |reach, scratch: &mut Scratch<i32>| {
         let Scratch { wide, x, .. } = scratch;
         each_chunk(to.elements(), |start, len| {
             values.fill(shape, reach.index, start, &mut wide[..len]);
@@ -221,17 +225,18 @@ pub(crate) fn iota(chip: &mut OnChip, dst: Arg<'_>, shape: Shape, values: Affine
                 *x = *wide as i32;
             }
             reach.store(&to, start, &x[..len]);
-            Ok::<(), Fault>(())
-        })
-    })?;
-    Ok(())
+        });
+    })
 }
 
 /// One element of the first partition as a scalar register holds it.
-pub(crate) fn load_scalar(chip: &OnChip, src: Arg<'_>) -> Result<i64, TrapKind> {
+pub(crate) fn load_scalar(chip: &mut OnChip, src: Arg<'_>) -> Result<i64, TrapKind> {
     let place = src.place(chip, Shape::new(1, [1, 1, 1]))?;
+    let parts = place.part..place.part + 1;
+    chip.check(&place, parts.clone())?;
     let mut bytes = [0; 8];
-    chip.lanes[place.part].copy_out(&place, 0, &mut bytes[..place.element_bytes()])?;
+    let out = &mut bytes[..place.element_bytes()];
+    chip.now(&[(&place, parts, false)], |granted| granted.copy_out(&place, place.part, 0, out));
     let unused = 64 - 8 * place.element_bytes() as u32;
     let value = i64::from_le_bytes(bytes);
     let signed = matches!(place.dt, Dt::I8 | Dt::I16 | Dt::I32);
@@ -241,7 +246,12 @@ pub(crate) fn load_scalar(chip: &OnChip, src: Arg<'_>) -> Result<i64, TrapKind> 
 /// The low bits of a register as one element of the first partition.
 pub(crate) fn store_scalar(chip: &mut OnChip, dst: Arg<'_>, value: i64) -> Result<(), TrapKind> {
     let place = dst.place(chip, Shape::new(1, [1, 1, 1]))?;
-    chip.lanes[place.part].copy_in(&place, 0, &value.to_le_bytes()[..place.element_bytes()]);
+    let parts = place.part..place.part + 1;
+    chip.mark(&place, parts.clone());
+    chip.submit(&[(&place, parts, true)], &[], move |granted| {
+        granted.copy_in(&place, place.part, 0, &value.to_le_bytes()[..place.element_bytes()]);
+        Ok(())
+    });
     Ok(())
 }
 
@@ -251,18 +261,22 @@ fn map1<N: Scratched>(
     shape: Shape,
     to: &Place,
     from: &Place,
-    apply: impl Fn(&mut [N]) + Sync,
+    apply: impl Fn(&mut [N]) + Send + Sync + 'static,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, from], |reach, scratch: &mut Scratch<N>| {
-        let x = &mut scratch.x;
-        each_chunk(to.elements(), |start, len| {
-            reach.load(from, start, &mut x[..len])?;
-            apply(&mut x[..len]);
-            reach.store(to, start, &x[..len]);
-            Ok::<(), Fault>(())
-        })
-    })?;
-    Ok(())
+    let (to, from) = (*to, *from);
+    each_part(
+        chip,
+        shape.parts.into(),
+        &[(&to, Role::Write), (&from, Role::Read)],
+        move |reach, scratch: &mut Scratch<N>| {
+            let x = &mut scratch.x;
+            each_chunk(to.elements(), |start, len| {
+                reach.load(&from, start, &mut x[..len]);
+                apply(&mut x[..len]);
+                reach.store(&to, start, &x[..len]);
+            });
+        },
+    )
 }
 
 /// Elementwise over two operands.
@@ -271,19 +285,19 @@ fn map2<N: Scratched>(
     shape: Shape,
     to: &Place,
     [a, b]: [&Place; 2],
-    apply: impl Fn(&mut [N], &[N]) + Sync,
+    apply: impl Fn(&mut [N], &[N]) + Send + Sync + 'static,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[to, a, b], |reach, scratch: &mut Scratch<N>| {
+    let (to, a, b) = (*to, *a, *b);
+    let places = [(&to, Role::Write), (&a, Role::Read), (&b, Role::Read)];
+    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<N>| {
         let Scratch { x, y, .. } = scratch;
         each_chunk(to.elements(), |start, len| {
-            reach.load(a, start, &mut x[..len])?;
-            reach.load(b, start, &mut y[..len])?;
+            reach.load(&a, start, &mut x[..len]);
+            reach.load(&b, start, &mut y[..len]);
             apply(&mut x[..len], &y[..len]);
-            reach.store(to, start, &x[..len]);
-            Ok::<(), Fault>(())
-        })
-    })?;
-    Ok(())
+            reach.store(&to, start, &x[..len]);
+        });
+    })
 }
 
 /// `a op scalar`, or `scalar op a` if reversed, by the operation on slices.

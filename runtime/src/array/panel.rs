@@ -4,15 +4,14 @@ use std::borrow::Cow;
 
 use kiln_machine::isa::Dt;
 
-use super::{Cell, Window};
+use super::Window;
 use crate::kernels;
+use crate::kernels::arena::Granted;
 use crate::kernels::product::{Offsets, Quad, Stationary};
-use crate::lane::{self, Fault, Lane, OnChip, Place};
+use crate::lane::{self, Place};
 
 /// Terms between the rows of a panel, so that rows do not share their places in the host's caches.
 const GAP: usize = 16;
-/// Partitions that one item of a spread load reads.
-const LANES: usize = 16;
 /// Partitions that are asked for ahead of reading them.
 const AHEAD: usize = 4;
 
@@ -86,103 +85,42 @@ impl Integers<'_> {
     }
 }
 
-impl Default for Panel {
-    fn default() -> Self {
-        let window = Window { row: 0, rows: 0, col: 0, cols: 0 };
-        Self { window, transposed: false, pitch: 0, terms: Terms::Floats(Vec::new()), above: 0 }
-    }
-}
-
 impl Panel {
-    /// Become what a load reads from a place; its type is one that the array takes.
-    pub(super) fn load(
-        &mut self,
-        chip: &OnChip,
-        window: Window,
-        place: &Place,
-        transposed: bool,
-    ) -> Result<(), Fault> {
+    /// What a load reads from a place; its type is one that the array takes.
+    pub(super) fn load(granted: &Granted<'_>, window: Window, place: &Place, transposed: bool) -> Self {
         let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
-        self.pitch = free + GAP;
-        (self.window, self.transposed) = (window, transposed);
+        let pitch = free + GAP;
         if place.dt.is_integer() {
-            return self.load_integers(chip, place, parts, free);
+            let above = if place.dt == Dt::I8 { 128 } else { 0 };
+            let quads = load_integers(granted, place, transposed, (parts, free, pitch), above as u8);
+            return Self { window, transposed, pitch, terms: Terms::Integers(quads), above };
         }
-        let (pitch, lanes) = (self.pitch, &chip.lanes[place.part..place.part + parts]);
-        let mut terms = match std::mem::replace(&mut self.terms, Terms::Floats(Vec::new())) {
-            Terms::Floats(terms) => terms,
-            Terms::Integers(_) => Vec::new(),
-        };
-        terms.resize(parts * pitch, 0.0);
+        let mut terms = vec![0.0; parts * pitch];
         let plain = place.is_dense() && place.dt == Dt::F32;
-        let loaded = chip.team.try_each_chunk(&mut terms, LANES * pitch, |first, rows| {
-            let lanes = &lanes[first / pitch..];
-            for (i, (lane, row)) in lanes.iter().zip(rows.chunks_mut(pitch)).enumerate() {
-                if let Some(ahead) = lanes.get(i + AHEAD) {
-                    ahead.ask_for(place);
-                }
-                if plain {
-                    let bytes = lane.checked_bytes(place, 0, free * 4)?;
-                    for (term, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                        *term = f32::from_le_bytes(*bytes);
-                    }
-                } else {
-                    lane.load(place, 0, &mut row[..free])?;
-                }
+        for (part, row) in (place.part..).zip(terms.chunks_mut(pitch)) {
+            if part + AHEAD < place.part + parts {
+                granted.ask_for(place, part + AHEAD);
             }
-            Ok(())
-        });
-        self.terms = Terms::Floats(terms);
-        loaded
-    }
-
-    fn load_integers(
-        &mut self,
-        chip: &OnChip,
-        place: &Place,
-        parts: usize,
-        free: usize,
-    ) -> Result<(), Fault> {
-        let mut quads = match std::mem::replace(&mut self.terms, Terms::Floats(Vec::new())) {
-            Terms::Integers(quads) => quads,
-            Terms::Floats(_) => Vec::new(),
-        };
-        self.above = if place.dt == Dt::I8 { 128 } else { 0 };
-        let (pitch, flip) = (self.pitch, self.above as u8);
-        let lanes = &chip.lanes[place.part..place.part + parts];
-        let checked = |lanes: &[Lane]| lanes.iter().try_for_each(|lane| lane.check(place));
-        let loaded = if self.transposed {
-            quads.resize(parts * pitch, Quad::default());
-            chip.team.try_each_chunk(&mut quads, LANES * pitch, |first, rows| {
-                for (lane, row) in lanes[first / pitch..].iter().zip(rows.chunks_mut(pitch)) {
-                    let mut bytes = [flip; 256];
-                    lane.copy_out(place, 0, &mut bytes[..free])?;
-                    for (quad, bytes) in row[..free.div_ceil(4)].iter_mut().zip(bytes.as_chunks::<4>().0) {
-                        *quad = Quad(bytes.map(|byte| byte ^ flip));
-                    }
+            if plain {
+                let bytes = granted.dense(place, part, 0, free * 4);
+                for (term, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *term = f32::from_le_bytes(*bytes);
                 }
-                Ok(())
-            })
-        } else {
-            quads.resize(parts.div_ceil(4) * pitch, Quad::default());
-            chip.team.try_each_chunk(&mut quads, LANES / 4 * pitch, |first, rows| {
-                for (four, row) in lanes[first / pitch * 4..].chunks(4).zip(rows.chunks_mut(pitch)) {
-                    checked(four)?;
-                    let sources = [0, 1, 2, 3].map(|i| four.get(i).map(|lane| lane.source(place.space)));
-                    lane::interleave(sources, place, 0, flip, &mut row[..free]);
-                }
-                Ok(())
-            })
-        };
-        self.terms = Terms::Integers(quads);
-        loaded
-    }
-
-    pub(super) fn kind(&self) -> Cell {
-        match self.terms {
-            Terms::Floats(_) => Cell::Float,
-            Terms::Integers(_) => Cell::Integer,
+            } else {
+                granted.load(place, part, 0, &mut row[..free]);
+            }
         }
+        Self { window, transposed, pitch, terms: Terms::Floats(terms), above: 0 }
+    }
+
+    /// A window of floats, of row and column in it.
+    pub(super) fn of_floats(window: Window, term: impl Fn(usize, usize) -> f32) -> Self {
+        let pitch = window.cols + GAP;
+        let mut terms = vec![0.0; window.rows * pitch];
+        for (k, row) in terms.chunks_mut(pitch).enumerate() {
+            row[..window.cols].iter_mut().enumerate().for_each(|(m, cell)| *cell = term(k, m));
+        }
+        Self { window, transposed: false, pitch, terms: Terms::Floats(terms), above: 0 }
     }
 
     /// Where the term of row `k` and column `m` of the panel is; integers have a row for four.
@@ -228,4 +166,31 @@ impl Panel {
             }
         }
     }
+}
+
+/// Rows of quads as a load reads them, from so many partitions of so many integers each.
+fn load_integers(
+    granted: &Granted<'_>,
+    place: &Place,
+    transposed: bool,
+    (parts, free, pitch): (usize, usize, usize),
+    flip: u8,
+) -> Vec<Quad> {
+    if transposed {
+        let mut quads = vec![Quad::default(); parts * pitch];
+        for (part, row) in (place.part..).zip(quads.chunks_mut(pitch)) {
+            let mut bytes = [flip; 256];
+            granted.copy_out(place, part, 0, &mut bytes[..free]);
+            for (quad, bytes) in row[..free.div_ceil(4)].iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *quad = Quad(bytes.map(|byte| byte ^ flip));
+            }
+        }
+        return quads;
+    }
+    let mut quads = vec![Quad::default(); parts.div_ceil(4) * pitch];
+    for (four, row) in quads.chunks_mut(pitch).enumerate() {
+        let rows = (place.part + four * 4, (parts - four * 4).min(4));
+        lane::interleave(granted, place, rows, 0, flip, &mut row[..free]);
+    }
+    quads
 }

@@ -30,8 +30,9 @@ impl<'a> Device<'a> {
             let stream = &self.streams[index];
             let (dst, src) = (side(dst, stream), side(src, stream));
             let cores = &mut self.memories.cores;
+            cores.iter().for_each(|core| core.chip.begin());
             match cores.get_disjoint_mut([from, to]) {
-                Ok([from, to]) => transfer::send(&from.chip, &mut to.chip, dst, src, shape)?,
+                Ok([from, to]) => transfer::send(&mut from.chip, &mut to.chip, dst, src, shape)?,
                 // The own core.
                 Err(_) => transfer::copy(&mut cores[from].chip, dst, src, shape)?,
             }

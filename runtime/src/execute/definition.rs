@@ -432,15 +432,35 @@ fn filled(target: &Target, rng: &mut Rng) -> (Memories, Plain) {
             let bytes: Vec<u8> = (0..size).map(|_| rng.below(256) as u8).collect();
             plain.0[space as usize][part * size..][..size].copy_from_slice(&bytes);
             let view = View { space, ..View::spm(part as u8, 0, Dt::U8) };
-            let place = memories.cores[0].chip.place(&view, 0, 1, [1, 1, size as u32]).expect("a partition");
-            memories.cores[0].chip.lanes[part].copy_in(&place, 0, &bytes);
+            put(&mut memories, &view, &bytes);
         }
     }
     (memories, plain)
 }
 
+/// Write bytes from the view's first on.
+fn put(memories: &mut Memories, view: &View, bytes: &[u8]) {
+    let chip = &mut memories.cores[0].chip;
+    let place = chip.place(view, 0, 1, [1, 1, bytes.len() as u32]).expect("a partition");
+    let parts = place.part..place.part + 1;
+    chip.mark(&place, parts.clone());
+    chip.now(&[(&place, parts, true)], |granted| granted.copy_in(&place, place.part, 0, bytes));
+}
+
+/// The bits of the view's first element.
+fn get(memories: &mut Memories, view: &View) -> [u8; 4] {
+    let chip = &mut memories.cores[0].chip;
+    let place = chip.place(view, 0, 1, [1, 1, 1]).expect("in bounds");
+    let parts = place.part..place.part + 1;
+    chip.check(&place, parts.clone()).expect("written");
+    let mut bits = [0; 4];
+    let out = &mut bits[..place.element_bytes()];
+    chip.now(&[(&place, parts, false)], |granted| granted.copy_out(&place, place.part, 0, out));
+    bits
+}
+
 /// The same bytes, but that any NaN stands for any other.
-fn same(inst: &Inst, memories: &Memories, plain: &Plain) {
+fn same(inst: &Inst, memories: &mut Memories, plain: &Plain) {
     let written = inst.operands().into_iter().filter_map(|operand| match operand {
         Operand::OnChip { role, view, extent: Extent::Shape(shape), .. } if role.writes() => {
             Some((view, shape))
@@ -451,10 +471,7 @@ fn same(inst: &Inst, memories: &Memories, plain: &Plain) {
         for (p, i) in positions(shape) {
             let (part, byte) = Plain::at(&view, p, i);
             let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-            let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
-            let mut bits = [0; 4];
-            let size = place.element_bytes();
-            memories.cores[0].chip.lanes[part].copy_out(&place, 0, &mut bits[..size]).expect("written");
+            let bits = get(memories, &one);
             let (found, expected) = (u32::from_le_bytes(bits), plain.get(&view, p, i));
             let nan = |bits| !view.dt.is_integer() && to_f32(view.dt, bits).is_nan();
             assert!(
@@ -476,14 +493,15 @@ fn instructions_do_what_their_definition_says() {
             let inst = draw.inst();
             define(&mut plain, &inst);
             memories.execute(0, &inst, &mut stream).unwrap_or_else(|kind| panic!("{inst}: {kind}"));
-            same(&inst, &memories, &plain);
-            resync(&inst, &memories, &mut plain);
+            assert_eq!(memories.flow.finish(), None, "{inst}");
+            same(&inst, &mut memories, &plain);
+            resync(&inst, &mut memories, &mut plain);
         }
     }
 }
 
 /// Take over NaN payloads, which may differ.
-fn resync(inst: &Inst, memories: &Memories, plain: &mut Plain) {
+fn resync(inst: &Inst, memories: &mut Memories, plain: &mut Plain) {
     for operand in inst.operands() {
         if let Operand::OnChip { role, view, extent: Extent::Shape(shape), .. } = operand
             && role.writes()
@@ -491,12 +509,7 @@ fn resync(inst: &Inst, memories: &Memories, plain: &mut Plain) {
             for (p, i) in positions(shape) {
                 let (part, byte) = Plain::at(&view, p, i);
                 let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-                let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
-                let mut bits = [0; 4];
-                memories.cores[0].chip.lanes[part]
-                    .copy_out(&place, 0, &mut bits[..place.element_bytes()])
-                    .expect("written");
-                plain.set(&view, p, i, u32::from_le_bytes(bits));
+                plain.set(&view, p, i, u32::from_le_bytes(get(memories, &one)));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Products: one chain in ascending `k` for each element of the result.
 //!
 //! That is exactly what a register-blocked kernel does when it keeps a block of results in registers and runs over
-//! `k`: blocking rows and columns changes no chain. An item of work is some columns of the result: it packs them of
-//! the moving operand into a buffer of its thread, which then stays in the nearest cache, and multiplies.
+//! `k`: blocking rows and columns changes no chain. Some columns of the moving operand at a time are packed into a
+//! buffer of the thread, and each panel of them is multiplied while it stays in the nearest cache.
 //!
 //! Layouts: the stationary operand is read where it lies, with a stride for rows of the result and one for steps
 //! of k ([`Stationary`]); the moving operand comes as panels of [`COLS`] columns (`[k][COLS]`), padded; each result
@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 
 use super::Isa;
-use super::team::Team;
+use super::arena::Lines;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
@@ -21,11 +21,8 @@ pub(crate) const ROWS: usize = 8;
 /// Result columns that one register block holds.
 pub(crate) const COLS: usize = 32;
 
-/// No item packs more panels.
-const MAX_PANELS: usize = 4;
-
-/// Multiply-accumulates from which a product is worth spreading over threads.
-const PARALLEL_MACS: usize = 1 << 17;
+/// Panels that are packed together: so many columns are read from each partition at once.
+const PANELS: usize = 8;
 
 /// The shape of one product: `rows` result rows of `cols` columns, `depth` terms in each chain.
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +76,6 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
     /// A term that adds up another one's.
     const ONES: Self;
 
-    /// Panels that an item packs together: they and a block's rows of the stationary operand fill the nearest cache,
-    /// and the more they are, the less often the stationary operand is read.
-    const PANELS: usize;
-
     /// One block of results.
     fn block(isa: Isa, accumulate: bool, s: &Block<'_, Self>, moving: &Panel<'_, Self>, tile: Tile<'_>);
 
@@ -124,7 +117,6 @@ thread_local! {
 
 impl Term for f32 {
     const ONES: Self = 1.0;
-    const PANELS: usize = 2;
 
     #[inline(always)]
     fn chain(acc: u32, s: Self, x: Self) -> u32 {
@@ -156,7 +148,6 @@ impl Term for f32 {
 
 impl Term for Quad {
     const ONES: Self = Quad([1; 4]);
-    const PANELS: usize = MAX_PANELS;
 
     #[inline(always)]
     fn chain(acc: u32, s: Self, x: Self) -> u32 {
@@ -199,94 +190,56 @@ fn sized<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut buffer[..len]
 }
 
-/// How a product is cut into items: columns in groups of panels, each of them over all rows or over some.
-struct Cut {
-    /// Columns of an item.
-    cols: usize,
-    /// Rows of an item.
-    rows: usize,
-    /// Items along the columns.
-    across: usize,
-    items: usize,
-}
-
-impl Cut {
-    /// Each thread should have some items. Rows are cut only where columns do not give every thread as much: it packs
-    /// them again.
-    fn new(shape: Product, most: usize, threads: usize) -> Self {
-        let panels = shape.cols.div_ceil(COLS);
-        let whole = threads == 1 || shape.rows * shape.cols * shape.depth < PARALLEL_MACS;
-        let threads = if whole { 1 } else { threads };
-        let fair = if threads == 1 { panels } else { panels / (2 * threads) };
-        let group = fair.clamp(1, most);
-        let across = panels.div_ceil(group);
-        let down = if across.is_multiple_of(threads) || across >= 4 * threads { 1 } else { threads };
-        let rows = shape.rows.div_ceil(down).next_multiple_of(ROWS);
-        Self { cols: group * COLS, rows, across, items: across * shape.rows.div_ceil(rows) }
-    }
-}
-
 /// `result[m, n] (+)= Σ_k stationary[m, k] · moving[k, n]`; k counts terms.
 ///
 /// `pack(first column, columns, panels)` writes `[panel][depth][COLS]` terms of the moving operand; what it writes
-/// beyond the columns may be anything. It may be called again for the same columns, and on any thread.
+/// beyond the columns may be anything.
 ///
 /// # Panics
 /// If an operand is shorter than the shape says: callers have checked the operands' bounds.
 pub(crate) fn product<T: Term>(
-    team: &Team,
     isa: Isa,
     shape: Product,
     stationary: Stationary<'_, T>,
-    pack: impl Fn(usize, usize, &mut [T]) + Sync,
-    result: &mut [&mut [u8]],
+    pack: impl Fn(usize, usize, &mut [T]),
+    result: &mut Lines<'_>,
 ) {
     if shape.rows == 0 || shape.cols == 0 {
         return;
     }
-    let result = Rows::new(&mut result[..shape.rows], shape.cols * 4);
-    let cut = Cut::new(shape, T::PANELS, team.threads());
+    assert!(result.shape() == (shape.rows, shape.cols * 4));
     let size = COLS * shape.depth;
-    let work = |item: usize| {
-        let (first_row, start) = (item / cut.across * cut.rows, item % cut.across * cut.cols);
-        let (end_row, end) = ((first_row + cut.rows).min(shape.rows), (start + cut.cols).min(shape.cols));
-        T::with_buffer((end - start).div_ceil(COLS) * size, |panels| {
+    let most = PANELS.min(shape.cols.div_ceil(COLS));
+    T::with_buffer(most * size, |buffer| {
+        for start in (0..shape.cols).step_by(most * COLS) {
+            let end = (start + most * COLS).min(shape.cols);
+            let panels = &mut buffer[..(end - start).div_ceil(COLS) * size];
             pack(start, end - start, panels);
-            let mut columns = [[0; COLS]; MAX_PANELS];
-            if stationary.offsets.factor != 0 {
-                for (columns, panel) in columns.iter_mut().zip(panels.chunks(size.max(1))) {
-                    let sums = column_sums(isa, panel);
-                    *columns = sums.map(|sum| stationary.offsets.factor.wrapping_mul(sum).wrapping_neg());
+            for (number, first) in (start..end).step_by(COLS).enumerate() {
+                let terms = &panels[number * size..][..size];
+                let mut offsets = [0; COLS];
+                if stationary.offsets.factor != 0 {
+                    let factor = stationary.offsets.factor;
+                    offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
+                }
+                let panel = Panel { terms, offsets: &offsets };
+                let bytes = first * 4..end.min(first + COLS) * 4;
+                for row in (0..shape.rows).step_by(ROWS) {
+                    // Rows beyond the last repeat it; their results are dropped.
+                    let row_of = |r: usize| (row + r).min(shape.rows - 1);
+                    let offset = |r: usize| stationary.offsets.rows.get(row_of(r)).copied().unwrap_or(0);
+                    let block = Block {
+                        terms: stationary.terms,
+                        firsts: std::array::from_fn(|r| row_of(r) * stationary.row),
+                        step: stationary.step,
+                        offsets: std::array::from_fn(offset),
+                    };
+                    assert!(block.holds(shape.depth));
+                    T::block(isa, shape.accumulate, &block, &panel, result.tile(row, bytes.clone()));
                 }
             }
-            for row in (first_row..end_row).step_by(ROWS) {
-                // Rows beyond the last repeat it; their results are dropped.
-                let row_of = |r: usize| (row + r).min(shape.rows - 1);
-                let offset = |r: usize| stationary.offsets.rows.get(row_of(r)).copied().unwrap_or(0);
-                let block = Block {
-                    terms: stationary.terms,
-                    firsts: std::array::from_fn(|r| row_of(r) * stationary.row),
-                    step: stationary.step,
-                    offsets: std::array::from_fn(offset),
-                };
-                assert!(block.holds(shape.depth));
-                for (first, panel) in (start..end).step_by(COLS).zip(0..) {
-                    let bytes = first * 4..end.min(first + COLS) * 4;
-                    let tile = std::array::from_fn(|r| {
-                        // SAFETY: items share no element, and an item takes each of its tiles once.
-                        if row + r < end_row {
-                            unsafe { result.part(row + r, bytes.clone()) }
-                        } else {
-                            &mut []
-                        }
-                    });
-                    let panel = Panel { terms: &panels[panel * size..][..size], offsets: &columns[panel] };
-                    T::block(isa, shape.accumulate, &block, &panel, tile);
-                }
-            }
-        });
-    };
-    if cut.items == 1 { work(0) } else { team.each(cut.items, work) }
+        }
+    });
 }
 
 /// The sum of each column of a panel.
@@ -298,34 +251,6 @@ fn column_sums<T: Term>(isa: Isa, panel: &[T]) -> [i32; COLS] {
     tile[0] = &mut bytes;
     T::block(isa, false, &ones, &panel, tile);
     std::array::from_fn(|n| i32::from_le_bytes(std::array::from_fn(|i| bytes[n * 4 + i])))
-}
-
-/// Rows of bytes, parts of which threads write at the same time.
-struct Rows<'a> {
-    starts: Vec<*mut u8>,
-    bytes: usize,
-    rows: std::marker::PhantomData<&'a mut [u8]>,
-}
-
-// SAFETY: it gives out parts only by an unsafe function, whose callers keep them disjoint.
-unsafe impl Sync for Rows<'_> {}
-
-impl<'a> Rows<'a> {
-    /// The first `bytes` bytes of each row.
-    fn new(rows: &'a mut [&mut [u8]], bytes: usize) -> Self {
-        assert!(rows.iter().all(|row| row.len() >= bytes));
-        let starts = rows.iter_mut().map(|row| row.as_mut_ptr()).collect();
-        Self { starts, bytes, rows: std::marker::PhantomData }
-    }
-
-    /// # Safety
-    /// While a part is used, no other one overlaps it.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn part(&self, row: usize, bytes: std::ops::Range<usize>) -> &'a mut [u8] {
-        assert!(bytes.start <= bytes.end && bytes.end <= self.bytes);
-        // SAFETY: the row holds these bytes, and nobody else uses them.
-        unsafe { std::slice::from_raw_parts_mut(self.starts[row].add(bytes.start), bytes.len()) }
-    }
 }
 
 /// The definition: each element is a chain in ascending k.

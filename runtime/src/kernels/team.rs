@@ -1,13 +1,12 @@
-//! A team of threads for work of a few microseconds.
+//! A team of threads for work of a few microseconds, for what the simulator is measured against.
 //!
-//! One instruction's values take from one to some hundred microseconds, less than waking a thread costs, so the
-//! members spin for a while before they sleep. Work is a closure over item numbers; whoever is free claims the
+//! That is less than waking a thread costs, so the members spin for a while before they sleep. Work is a closure over item numbers; whoever is free claims the
 //! next item, the caller among them, so a member that the host does not schedule delays nothing that it has not
 //! claimed. Which thread runs an item never shows: items share nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Turns that a thread spins before it lets others run: some tens of microseconds.
@@ -63,11 +62,6 @@ impl Team {
         };
         let members = (1..threads.max(1)).filter_map(member).collect();
         Self { shared, members }
-    }
-
-    /// Threads, the caller's included.
-    pub(crate) fn threads(&self) -> usize {
-        self.members.len() + 1
     }
 
     /// Run `work(item)` for each of `items` items, on any threads in any order; done when it returns.
@@ -134,30 +128,6 @@ impl Team {
             let part = unsafe { std::slice::from_raw_parts_mut(base.at(first), chunk.min(len - first)) };
             work(first, part);
         });
-    }
-}
-
-impl Team {
-    /// As [`Self::each_chunk`] with work that may fail: the error of the first chunk that has one.
-    pub(crate) fn try_each_chunk<T: Send, E: Send>(
-        &self,
-        slice: &mut [T],
-        chunk: usize,
-        work: impl Fn(usize, &mut [T]) -> Result<(), E> + Sync,
-    ) -> Result<(), E> {
-        let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
-        self.each_chunk(slice, chunk, |first, part| {
-            if let Err(error) = work(first, part) {
-                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                if failed.as_ref().is_none_or(|(earliest, _)| first < *earliest) {
-                    *failed = Some((first, error));
-                }
-            }
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn indexed_rows(
     code: &Code,
     core: usize,
     stream: &Stream,
-    chip: Option<&OnChip>,
+    chip: Option<&mut OnChip>,
 ) -> Rows {
     let (ap, reg, idx, parts, n0) = match &step.inst {
         Inst::Dga { ap, reg, idx, parts, n0, .. } | Inst::Dsc { ap, reg, idx, parts, n0, .. } => {
@@ -105,12 +105,14 @@ pub(super) fn indexed_rows(
     let Ok(place) = chip.place(idx, stream.added(idx.reg), parts.0.into(), [n0.0, 1, 1]) else {
         return Rows::None;
     };
+    let places = place.part..place.part + usize::from(parts.0);
+    if chip.check(&place, places.clone()).is_err() {
+        return Rows::None;
+    }
     let mut indices = vec![0i32; n0.0 as usize];
     let mut bases = Vec::new();
-    for part in 0..usize::from(parts.0) {
-        if chip.lanes[usize::from(idx.part) + part].load(&place, 0, &mut indices).is_err() {
-            return Rows::None;
-        }
+    for part in places.clone() {
+        chip.now(&[(&place, places.clone(), false)], |granted| granted.load(&place, part, 0, &mut indices));
         let valid =
             indices.iter().filter(|index| (0..i64::from(pattern.size[0])).contains(&i64::from(**index)));
         bases.extend(valid.map(|index| {

@@ -4,9 +4,9 @@ use kiln_machine::isa::{Dims, RedOp, Shape};
 use kiln_machine::numerics;
 
 use super::Arg;
-use crate::elementwise::{Kept, Scratch, Scratched, each_chunk, each_part};
+use crate::elementwise::{Kept, Role, Scratch, Scratched, each_chunk, each_part};
 use crate::error::TrapKind;
-use crate::lane::{Fault, OnChip, Place};
+use crate::lane::{OnChip, Place};
 
 /// Fold the marked dims, in ascending order.
 pub(crate) fn reduce(
@@ -129,21 +129,25 @@ fn fold_as<N: Fold>(
     kept: Kept,
     continues: bool,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[from, to], |reach, scratch: &mut Scratch<N>| {
-        let mut chains = vec![N::start(op); kept.count()];
-        if continues {
-            reach.load(to, 0, &mut chains)?;
-        }
-        let x = &mut scratch.x;
-        each_chunk(from.elements(), |start, len| {
-            reach.load(from, start, &mut x[..len])?;
-            fold_rows(op, kept, start, &x[..len], &mut chains);
-            Ok(())
-        })?;
-        reach.store(to, 0, &chains);
-        Ok::<(), Fault>(())
-    })?;
-    Ok(())
+    let (from, to) = (*from, *to);
+    let role = if continues { Role::Update } else { Role::Write };
+    each_part(
+        chip,
+        shape.parts.into(),
+        &[(&from, Role::Read), (&to, role)],
+        move |reach, scratch: &mut Scratch<N>| {
+            let mut chains = vec![N::start(op); kept.count()];
+            if continues {
+                reach.load(&to, 0, &mut chains);
+            }
+            let x = &mut scratch.x;
+            each_chunk(from.elements(), |start, len| {
+                reach.load(&from, start, &mut x[..len]);
+                fold_rows(op, kept, start, &x[..len], &mut chains);
+            });
+            reach.store(&to, 0, &chains);
+        },
+    )
 }
 
 fn arg_reduce<N: Fold>(
@@ -154,12 +158,14 @@ fn arg_reduce<N: Fold>(
     shape: Shape,
     kept: Kept,
 ) -> Result<(), TrapKind> {
-    each_part(chip, shape.parts.into(), &[from, to], |reach, scratch: &mut Scratch<N>| {
+    let (from, to) = (*from, *to);
+    let places = [(&from, Role::Read), (&to, Role::Write)];
+    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<N>| {
         // (best, its index, elements met) of each kept element.
         let mut best = vec![(N::default(), 0i32, 0i32); kept.count()];
         let x = &mut scratch.x;
         each_chunk(from.elements(), |start, len| {
-            reach.load(from, start, &mut x[..len])?;
+            reach.load(&from, start, &mut x[..len]);
             kept.rows(start, len, |first, range, moves| {
                 for (i, x) in x[range].iter().enumerate() {
                     let (best, at, met) = &mut best[if moves { first + i } else { first }];
@@ -169,13 +175,10 @@ fn arg_reduce<N: Fold>(
                     *met += 1;
                 }
             });
-            Ok(())
-        })?;
+        });
         let indices: Vec<i32> = best.iter().map(|(_, at, _)| *at).collect();
-        reach.store(to, 0, &indices);
-        Ok::<(), Fault>(())
-    })?;
-    Ok(())
+        reach.store(&to, 0, &indices);
+    })
 }
 
 /// Options of [`scan`].
@@ -217,15 +220,17 @@ fn scan_as<N: Fold>(
     order: ScanOrder,
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    let places: Vec<&Place> = [from, to].into_iter().chain(&carry).collect();
-    each_part(chip, shape.parts.into(), &places, |reach, _: &mut Scratch<N>| {
+    let (from, to) = (*from, *to);
+    let carried = carry.as_ref().map(|carry| (carry, Role::Read));
+    let places: Vec<_> = [(&from, Role::Read), (&to, Role::Write)].into_iter().chain(carried).collect();
+    each_part(chip, shape.parts.into(), &places, move |reach, _: &mut Scratch<N>| {
         let mut row = vec![N::default(); n2];
         for index in 0..n0 * n1 {
             let mut acc = [N::start(op)];
             if let Some(carry) = &carry {
-                reach.load(carry, index, &mut acc)?;
+                reach.load(carry, index, &mut acc);
             }
-            reach.load(from, index * n2, &mut row)?;
+            reach.load(&from, index * n2, &mut row);
             let step = |x: &mut N| {
                 let next = N::fold(op, acc[0], std::slice::from_ref(x));
                 *x = if order.exclusive { acc[0] } else { next };
@@ -236,9 +241,7 @@ fn scan_as<N: Fold>(
             } else {
                 row.iter_mut().for_each(step)
             }
-            reach.store(to, index * n2, &row);
+            reach.store(&to, index * n2, &row);
         }
-        Ok::<(), Fault>(())
-    })?;
-    Ok(())
+    })
 }

@@ -4,9 +4,9 @@ use kiln_machine::isa::Shape;
 
 use super::Arg;
 use super::fold::Fold;
-use crate::elementwise::{Scratch, Scratched, each_part};
+use crate::elementwise::{Role, Scratch, Scratched, each_part, prepare};
 use crate::error::TrapKind;
-use crate::lane::{Fault, OnChip, Place};
+use crate::lane::{OnChip, Place};
 
 /// `dst[p, i0, i1, i2] = src[p, i0, i1, idx[p, i0, i1, i2]]`.
 pub(crate) fn shuffle(
@@ -34,21 +34,39 @@ fn shuffle_as<N: Scratched>(
     bound: usize,
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    each_part(chip, shape.parts.into(), &[to, from, idx], |reach, _: &mut Scratch<N>| {
-        let (mut out, mut indices) = (vec![N::default(); n2], vec![0i32; n2]);
-        for row in 0..n0 * n1 {
-            reach.load(idx, row * n2, &mut indices)?;
-            for (out, index) in out.iter_mut().zip(&indices) {
-                if *index < 0 || *index as usize >= bound {
-                    return Err(TrapKind::Index { index: (*index).into(), size: bound as u32 });
-                }
-                // Element by element: what no index names need not be written.
-                reach.load(from, row * bound + *index as usize, std::slice::from_mut(out))?;
-            }
-            reach.store(to, row * n2, &out);
+    let parts = usize::from(shape.parts);
+    prepare(chip, parts, &[(idx, Role::Read)])?;
+    let of = |place: &Place| place.part..place.part + parts;
+    let reads = [(from, of(from), false), (idx, of(idx), false)];
+    // What no index names need not be written, so the indices are looked at first.
+    let named = chip.now(&reads, |granted| {
+        let mut indices = vec![0i32; n0 * n1 * n2 * parts];
+        for (part, indices) in indices.chunks_mut(n0 * n1 * n2).enumerate() {
+            granted.load(idx, idx.part + part, 0, indices);
         }
-        Ok(())
-    })
+        indices
+    });
+    let mut elements = Vec::with_capacity(named.len());
+    for (i, index) in named.iter().enumerate() {
+        if *index < 0 || *index as usize >= bound {
+            return Err(TrapKind::Index { index: (*index).into(), size: bound as u32 });
+        }
+        let (part, row) = (i / (n0 * n1 * n2), i / n2 % (n0 * n1));
+        let element = row * bound + *index as usize;
+        chip.check_element(from, from.part + part, element)?;
+        elements.push(element);
+    }
+    prepare(chip, parts, &[(to, Role::Write)])?;
+    chip.now(&[(from, of(from), false), (to, of(to), true)], |granted| {
+        let mut out = vec![N::default(); n0 * n1 * n2];
+        for (part, elements) in elements.chunks(out.len()).enumerate() {
+            for (out, element) in out.iter_mut().zip(elements) {
+                granted.load(from, from.part + part, *element, std::slice::from_mut(out));
+            }
+            granted.store(to, to.part + part, 0, &out);
+        }
+    });
+    Ok(())
 }
 
 /// The k largest or smallest of each row, sorted, with their indices.
@@ -79,10 +97,12 @@ fn top_k_as<N: Fold>(
     smallest: bool,
 ) -> Result<(), TrapKind> {
     let [n0, n1, n2] = shape.n.map(|n| n as usize);
-    each_part(chip, shape.parts.into(), &[src, values, indices], |reach, _: &mut Scratch<N>| {
+    let (src, values, indices) = (*src, *values, *indices);
+    let places = [(&src, Role::Read), (&values, Role::Write), (&indices, Role::Write)];
+    each_part(chip, shape.parts.into(), &places, move |reach, _: &mut Scratch<N>| {
         let mut row = vec![N::default(); n2];
         for index in 0..n0 * n1 {
-            reach.load(src, index * n2, &mut row)?;
+            reach.load(&src, index * n2, &mut row);
             let mut order: Vec<i32> = (0..n2 as i32).collect();
             // Stable, so the lower index stays first among equals. NaN counts as the largest.
             order.sort_by(|a, b| {
@@ -92,10 +112,8 @@ fn top_k_as<N: Fold>(
             });
             order.truncate(k);
             let picked: Vec<N> = order.iter().map(|at| row[*at as usize]).collect();
-            reach.store(values, index * k, &picked);
-            reach.store(indices, index * k, &order);
+            reach.store(&values, index * k, &picked);
+            reach.store(&indices, index * k, &order);
         }
-        Ok::<(), Fault>(())
-    })?;
-    Ok(())
+    })
 }

@@ -1,7 +1,7 @@
 //! Random transfers against their definition: one element at a time, over all types in DRAM and on chip.
 
 use super::*;
-use crate::dram::{Cursor, Extent as Run, Source};
+use crate::dram::{Cursor, Extent as Run, SharedDram, Source};
 
 /// Bytes of DRAM.
 const DRAM: usize = 1 << 14;
@@ -173,25 +173,26 @@ fn transfers_do_what_their_definition_says() {
     for part in 0..PARTS {
         let view = View { part: part as u8, ..View::spm(0, INDICES, Dt::I32) };
         let numbers: Vec<i32> = (0..16).map(|_| draw.below(9) as i32).collect();
-        let place = memories.cores[0].chip.place(&view, 0, 1, [1, 1, 16]).expect("in bounds");
-        memories.cores[0].chip.lanes[part].store(&place, 0, &numbers);
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        put(&mut memories, &View { dt: Dt::U8, ..view }, &bytes);
         numbers.iter().enumerate().for_each(|(i, n)| plain.set(&view, 0, [0, 0, i], *n as u32));
     }
     // Small exponents, so that products of three types stay finite mostly.
     let mut dram: Vec<u8> = (0..DRAM).map(|_| draw.below(256) as u8).collect();
     let source = Source::Bytes { bytes: dram.clone().into(), offset: 0, pitch: 0 };
     let run = Run { address: 0, pitch: 0, rows: 1, row_bytes: DRAM as u64, source };
-    memories.dram = Dram::new(DRAM as u64, vec![run]);
+    memories.dram = SharedDram::new(Dram::new(DRAM as u64, vec![run]));
     for _ in 0..3000 {
         let (inst, patterns) = draw.transfer(&plain);
         let mut stream = Stream::default();
         stream.patterns = patterns;
         define(&mut plain, &mut dram, &patterns, &inst);
         memories.execute(0, &inst, &mut stream).unwrap_or_else(|kind| panic!("{inst} {patterns:?}: {kind}"));
+        assert_eq!(memories.flow.finish(), None, "{inst}");
         let context = format!("{inst}, {:?}", &patterns[1..4]);
-        compare_chip(&inst, &patterns, &memories, &mut plain, &context);
+        compare_chip(&inst, &patterns, &mut memories, &mut plain, &context);
         let mut found = vec![0; DRAM];
-        memories.dram.read(&mut Cursor::default(), 0, &mut found).expect("all written");
+        memories.dram.read().read(&mut Cursor::default(), 0, &mut found).expect("all written");
         let changed = matches!(inst, Inst::Dst { .. } | Inst::Dsc { .. });
         if changed {
             compare_dram(&patterns[1], &found, &mut dram, &context);
@@ -204,7 +205,7 @@ fn transfers_do_what_their_definition_says() {
 fn compare_chip(
     inst: &Inst,
     patterns: &[AccessPattern; 16],
-    memories: &Memories,
+    memories: &mut Memories,
     plain: &mut Plain,
     context: &str,
 ) {
@@ -213,11 +214,7 @@ fn compare_chip(
         for (p, i) in positions(extent.resolve(patterns).expect("a shape")) {
             let (part, byte) = Plain::at(&view, p, i);
             let one = View { part: part as u8, off: byte as u32, strides: [0; 3], ..view };
-            let place = memories.cores[0].chip.place(&one, 0, 1, [1, 1, 1]).expect("in bounds");
-            let mut bits = [0; 4];
-            memories.cores[0].chip.lanes[part]
-                .copy_out(&place, 0, &mut bits[..place.element_bytes()])
-                .expect("written");
+            let bits = get(memories, &one);
             let (found, expected) = (u32::from_le_bytes(bits), plain.get(&view, p, i));
             assert!(
                 alike(view.dt, found, expected),

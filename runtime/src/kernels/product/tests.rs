@@ -45,8 +45,7 @@ fn check<T: Term>(
     offsets: impl Fn(usize) -> (Vec<i32>, i32),
     sum: impl Fn(T) -> i32,
 ) {
-    for (threads, (rows, cols, depth, accumulate)) in [1, 2, 3].into_iter().cycle().zip(SHAPES) {
-        let team = Team::new(threads);
+    for (rows, cols, depth, accumulate) in SHAPES {
         let shape = Product { rows, cols, depth, accumulate };
         // s[m][k], and the same as [k][m] with a gap after each row.
         let (s, x) = (noise(depth * rows, 1), noise(depth * cols, 2));
@@ -72,8 +71,8 @@ fn check<T: Term>(
                 for (i, value) in start.iter().enumerate() {
                     out[i / cols * pitch + i % cols * 4..][..4].copy_from_slice(&value.to_le_bytes());
                 }
-                let mut lines: Vec<&mut [u8]> = out.chunks_mut(pitch).collect();
-                product(&team, isa, shape, stationary, pack, &mut lines);
+                let mut lines = Lines::of(&mut out, pitch, rows, cols * 4);
+                product(isa, shape, stationary, pack, &mut lines);
                 for (m, line) in out.chunks(pitch).enumerate() {
                     for n in 0..cols {
                         let mut want = if accumulate { start[m * cols + n] } else { 0 };
@@ -85,7 +84,7 @@ fn check<T: Term>(
                         let added = added.get(m).copied().unwrap_or(0);
                         want = T::offset(want, added.wrapping_sub(factor.wrapping_mul(column)));
                         let got = u32::from_le_bytes(line[n * 4..][..4].try_into().expect("4 bytes"));
-                        assert_eq!(got, want, "{isa:?} {threads} {shape:?} [{m}, {n}]");
+                        assert_eq!(got, want, "{isa:?} {shape:?} [{m}, {n}]");
                     }
                     assert!(line[cols * 4..].iter().all(|&b| b == 0xAA), "{isa:?} wrote past row {m}");
                 }

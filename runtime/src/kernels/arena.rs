@@ -1,0 +1,238 @@
+//! The bytes of the on-chip memories, given out by rectangle.
+//!
+//! A task of the [flow](super::flow) gets the rectangles that it has named and nothing else, and the flow lets no two
+//! tasks run at once of which one writes what the other touches. So many threads work in one memory without a lock.
+
+use std::marker::PhantomData;
+
+use memmap2::MmapMut;
+
+/// A page of the host; partitions start in different sets of its caches beyond that.
+const PAGE: usize = 4096;
+/// Bytes that a partition starts further into its page than the one before it, since the same bytes of all partitions
+/// are mostly read together.
+const STAGGER: usize = 5 * 64;
+
+/// One memory: as many bytes in each of its partitions.
+pub(crate) struct Arena {
+    /// Pages of the system, large ones where it has them: an instruction touches all partitions.
+    map: Option<MmapMut>,
+    start: *mut u8,
+    pitch: usize,
+    parts: usize,
+    size: usize,
+}
+
+// SAFETY: its bytes are reached by `Granted` alone, whose makers keep accesses apart.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// A rectangle of a memory: partitions, and bytes in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rect {
+    /// First partition and one past the last.
+    pub(crate) parts: (usize, usize),
+    /// First byte and one past the last.
+    pub(crate) bytes: (usize, usize),
+}
+
+impl Rect {
+    /// Whether they share a byte.
+    #[inline]
+    pub(crate) fn meets(&self, other: &Rect) -> bool {
+        self.bytes.0 < other.bytes.1
+            && other.bytes.0 < self.bytes.1
+            && self.parts.0 < other.parts.1
+            && other.parts.0 < self.parts.1
+    }
+}
+
+impl Arena {
+    /// A memory of zeros.
+    pub(crate) fn new(parts: usize, size: usize) -> Self {
+        let pitch = size.next_multiple_of(PAGE) + STAGGER;
+        let (map, start) = match MmapMut::map_anon(pitch * parts.max(1)) {
+            Ok(mut map) => {
+                // Only speed depends on it.
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                let start = map.as_mut_ptr();
+                (Some(map), start)
+            }
+            Err(_) => (None, Box::leak(vec![0u8; pitch * parts.max(1)].into_boxed_slice()).as_mut_ptr()),
+        };
+        Self { map, start, pitch, parts, size }
+    }
+
+    /// Bytes of a partition.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Partitions.
+    pub(crate) fn parts(&self) -> usize {
+        self.parts
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        if self.map.is_none() {
+            let bytes = std::ptr::slice_from_raw_parts_mut(self.start, self.pitch * self.parts.max(1));
+            // SAFETY: without a map the bytes are those of a box of this length, leaked by `new`.
+            drop(unsafe { Box::from_raw(bytes) });
+        }
+    }
+}
+
+/// Operands of one instruction at most.
+pub(crate) const FIELDS: usize = 8;
+
+/// A rectangle that was given out.
+#[derive(Clone, Copy)]
+struct Field {
+    /// Byte 0 of partition 0 of its memory.
+    start: *mut u8,
+    pitch: usize,
+    rect: Rect,
+    writes: bool,
+}
+
+/// The rectangles that a task has named, by the number of the operand.
+pub(crate) struct Granted<'a> {
+    fields: [Option<Field>; FIELDS],
+    arenas: PhantomData<&'a Arena>,
+}
+
+impl<'a> Granted<'a> {
+    /// No rectangle.
+    pub(super) fn none() -> Self {
+        Self { fields: [None; FIELDS], arenas: PhantomData }
+    }
+
+    /// Give out a rectangle as operand `field`.
+    ///
+    /// # Safety
+    /// For as long as this lives nobody else reads what is given out to write, and nobody else writes what is given out.
+    ///
+    /// # Panics
+    /// If the rectangle leaves the memory.
+    pub(super) unsafe fn add(&mut self, field: u8, arena: &'a Arena, rect: Rect, writes: bool) {
+        assert!(rect.parts.1 <= arena.parts && rect.bytes.1 <= arena.size);
+        let (start, pitch) = (arena.start, arena.pitch);
+        self.fields[usize::from(field)] = Some(Field { start, pitch, rect, writes });
+    }
+
+    fn field(&self, field: u8) -> &Field {
+        match &self.fields[usize::from(field)] {
+            Some(field) => field,
+            None => panic!("the task has not named operand {field}"),
+        }
+    }
+
+    /// The bytes of an operand in a partition, and the number of the first of them.
+    #[inline]
+    pub(crate) fn row(&self, field: u8, part: usize) -> (&[u8], usize) {
+        let Field { start, pitch, rect, .. } = *self.field(field);
+        assert!(rect.parts.0 <= part && part < rect.parts.1 && rect.bytes.0 <= rect.bytes.1);
+        // SAFETY: the rectangle lies in the memory, whose partition `part` starts there; whoever writes these bytes
+        // has this borrowed mutably.
+        let bytes = unsafe {
+            let first = start.add(part * pitch + rect.bytes.0);
+            std::slice::from_raw_parts(first, rect.bytes.1 - rect.bytes.0)
+        };
+        (bytes, rect.bytes.0)
+    }
+
+    /// The same for writing.
+    ///
+    /// # Panics
+    /// If the operand was named to be read only.
+    #[inline]
+    pub(crate) fn row_mut(&mut self, field: u8, part: usize) -> (&mut [u8], usize) {
+        let Field { start, pitch, rect, writes } = *self.field(field);
+        assert!(writes && rect.parts.0 <= part && part < rect.parts.1 && rect.bytes.0 <= rect.bytes.1);
+        // SAFETY: as above, and nobody else touches what was given out to write.
+        let bytes = unsafe {
+            let first = start.add(part * pitch + rect.bytes.0);
+            std::slice::from_raw_parts_mut(first, rect.bytes.1 - rect.bytes.0)
+        };
+        (bytes, rect.bytes.0)
+    }
+
+    /// Lines for writing bytes `first..first + len` of an operand in `rows` partitions from `part` on, and all other
+    /// operands. Nothing if another operand shares bytes with this one.
+    ///
+    /// # Panics
+    /// If the operand does not hold them, or was named to be read only.
+    pub(crate) fn lines(
+        &mut self,
+        field: u8,
+        (part, rows): (usize, usize),
+        (first, len): (usize, usize),
+    ) -> Option<(Lines<'_>, Granted<'_>)> {
+        let own = *self.field(field);
+        assert!(own.writes && own.rect.parts.0 <= part && part + rows <= own.rect.parts.1);
+        assert!(own.rect.bytes.0 <= first && first + len <= own.rect.bytes.1);
+        let others = self.fields.iter().enumerate().filter(|(number, _)| *number != usize::from(field));
+        let mut others = others.filter_map(|(_, other)| other.as_ref());
+        if others.any(|other| other.start == own.start && other.rect.meets(&own.rect)) {
+            return None;
+        }
+        // SAFETY: the partition and the bytes lie in the memory; no other operand shares bytes with these.
+        let start = unsafe { own.start.add(part * own.pitch + first) };
+        let mut others = Granted { fields: self.fields, arenas: PhantomData };
+        others.fields[usize::from(field)] = None;
+        Some((Lines { start, pitch: own.pitch, rows, len, bytes: PhantomData }, others))
+    }
+}
+
+/// Rows of as many bytes each, equally far apart, for writing.
+pub(crate) struct Lines<'a> {
+    start: *mut u8,
+    pitch: usize,
+    rows: usize,
+    len: usize,
+    bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Lines<'a> {
+    /// The first `len` bytes of each `pitch`.
+    ///
+    /// # Panics
+    /// If rows overlap or leave the bytes.
+    pub(crate) fn of(bytes: &'a mut [u8], pitch: usize, rows: usize, len: usize) -> Self {
+        assert!(rows == 0 || (len <= pitch && (rows - 1) * pitch + len <= bytes.len()));
+        Self { start: bytes.as_mut_ptr(), pitch, rows, len, bytes: PhantomData }
+    }
+
+    /// Rows, and bytes of each.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.len)
+    }
+
+    /// Some bytes of `COUNT` rows from `first` on; of rows beyond the last, none.
+    ///
+    /// # Panics
+    /// If the bytes leave the rows.
+    #[inline]
+    pub(crate) fn tile<const COUNT: usize>(
+        &mut self,
+        first: usize,
+        bytes: std::ops::Range<usize>,
+    ) -> [&mut [u8]; COUNT] {
+        assert!(bytes.start <= bytes.end && bytes.end <= self.len);
+        std::array::from_fn(|row| {
+            if first + row < self.rows {
+                // SAFETY: the row holds these bytes, rows do not overlap, and `self` is borrowed mutably.
+                unsafe {
+                    let start = self.start.add((first + row) * self.pitch + bytes.start);
+                    std::slice::from_raw_parts_mut(start, bytes.len())
+                }
+            } else {
+                Default::default()
+            }
+        })
+    }
+}
