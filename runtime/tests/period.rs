@@ -132,7 +132,8 @@ fn turns(rounds: u64) -> String {
 /// A ring of the matrix engine and VEC, which begins each round of the former at another time; nests of loads and
 /// products whose operands move from round to round.
 fn nests(rng: &mut Rng) -> String {
-    let mut text = String::from(".engine mxu\n    loop count=40, E, step=r4:192\n    semw sem0, n=1\n");
+    let step = 64 * (3 + rng.below(2));
+    let mut text = format!(".engine mxu\n    loop count=40, E, step=r4:{step}\n    semw sem0, n=1\n");
     for nest in 0..3 {
         let (outer, inner) = (1 + rng.below(6), 1 + rng.below(6));
         let acc = pick(rng, &["0x0+r3", "0x0", "0x80+r2"]);
@@ -140,6 +141,7 @@ fn nests(rng: &mut Rng) -> String {
         let _ = write!(
             text,
             "    loop count={outer}, A{nest}, step=r1:{} r2:256
+                mma acc[0:{acc}].f32, spm[0:0x0+r4].bf16, k={k}, m=64, n2={}
                 ldw spm[0:0x0+r4].bf16, k={k}, m=64
                 loop count={inner}, B{nest}, step=r1:{} r5:128
                 ldw spm[0:0x100+r1].bf16, k={k}, m=64
@@ -148,10 +150,11 @@ fn nests(rng: &mut Rng) -> String {
                 mma acc[0:0x0+r2].f32, spm[0:0x40+r4].bf16, k={k}, m=64, n2={n}
                 A{nest}: endl\n",
             8 << rng.below(6),
+            1 + rng.below(60),
             8 << rng.below(6),
         );
     }
-    text += "    alu sub, r3, r0, r3, imm=-512\n    sems sem1, n=1\nE: endl\n    halt\n.engine vec\n    loop count=40, F\n";
+    text += "    alu sub, r3, r0, r3, imm=-512\n    sems sem1, n=1\nE: endl\n    halt\n.engine vec\n    sems sem0, n=2\n    loop count=40, F\n";
     let _ = write!(
         text,
         "    sems sem0, n=1
