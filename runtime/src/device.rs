@@ -113,6 +113,12 @@ pub(crate) struct Device<'a> {
     ended: Vec<Ended>,
     /// Take instructions that nothing else can hinder before their time comes.
     ahead: bool,
+    /// Of the stream whose turn it is: up to that tick it goes on before others.
+    bound: u64,
+    /// The number of its turn.
+    turn: u64,
+    /// Whether a counter may have overflowed unseen.
+    unsure: bool,
     /// What came of nests, if instructions are taken ahead.
     outcomes: Option<Outcomes>,
     /// Reads of the nest that is being simulated, if its outcome will be kept.
@@ -144,11 +150,11 @@ impl<'a> Device<'a> {
     ) -> Result<Self, SimError> {
         let target = settings.target;
         let core_count = memories.cores.len();
-        let semaphores = memories
+        let semaphores: Vec<Semaphores> = memories
             .cores
             .iter()
             .map(|core| Semaphores::new(target.semaphores as usize, core.number, codes))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let slots: Vec<usize> = codes.iter().map(|code| memories.slot(code.core).unwrap_or(0)).collect();
         let queue_count = core_count * target.dma_queues as usize;
         let per_tick = |bytes_per_second| Rate::per_tick(bytes_per_second, target.base_clock_hz);
@@ -172,7 +178,12 @@ impl<'a> Device<'a> {
         }
         // Periods are looked for in the state of one core.
         let quiet = !settings.values && counters.recorder.is_none() && sanitizer.is_none();
-        let jump = settings.jump && quiet && core_count == 1;
+        let ahead = settings.jump && quiet;
+        let jump = ahead && core_count == 1;
+        let mut semaphores = semaphores;
+        if ahead {
+            semaphores.iter_mut().for_each(Semaphores::run_ahead);
+        }
         Ok(Self {
             settings,
             codes,
@@ -195,15 +206,22 @@ impl<'a> Device<'a> {
             periods: jump.then(|| Periods::new(codes)),
             streams_of_queues,
             ended: Vec::new(),
-            ahead: settings.jump && quiet,
-            outcomes: (settings.jump && quiet).then(|| Outcomes::new(codes)),
+            ahead,
+            bound: 0,
+            turn: 0,
+            unsure: false,
+            outcomes: ahead.then(|| Outcomes::new(codes)),
             touched: None,
         })
     }
 
-    /// Run to the end; the tick of the last completion.
-    pub(crate) fn run(mut self) -> Result<u64, SimError> {
+    /// Run to the end; the tick of the last completion. None if the outcome is not sure: then only a run without jumps
+    /// tells it.
+    pub(crate) fn run(mut self) -> Result<Option<u64>, SimError> {
         let outcome = self.run_to_end();
+        if self.unsure {
+            return Ok(None);
+        }
         // Every task before the one that failed has been run, and what came after it does not count.
         let outcome = match self.memories.flow.finish() {
             Some((tag, kind)) => {
@@ -217,7 +235,7 @@ impl<'a> Device<'a> {
             (Some(sanitizer), Err(error)) => sanitizer.stopped(error),
             (None, _) => {}
         }
-        outcome
+        outcome.map(Some)
     }
 
     fn run_to_end(&mut self) -> Result<u64, SimError> {
@@ -236,7 +254,7 @@ impl<'a> Device<'a> {
             let (signal, transfer) = (self.next_signal(), self.queues.next_event());
             let event = signal.unwrap_or(NEVER).min(transfer.unwrap_or(NEVER));
             let next = tick.min(event);
-            if next == NEVER {
+            if next == NEVER || self.unsure {
                 break;
             }
             if next > self.settings.tick_limit {
@@ -249,9 +267,16 @@ impl<'a> Device<'a> {
                 self.transfers_advance(next);
             } else {
                 let bound = second - u64::from(second_index < index && second > 0);
-                self.take_while_first(index, bound.min(self.settings.tick_limit))?;
+                self.bound = bound.min(self.settings.tick_limit);
+                self.take_while_first(index)?;
             }
         }
+        // Also signals that nobody waits for arrive before the end.
+        let last = self.semaphores.iter().map(Semaphores::last_arrival).fold(self.now, u64::max);
+        if last > self.settings.tick_limit {
+            return Err(self.cycle_limit());
+        }
+        self.now = last;
         if self.streams.iter().any(|stream| !stream.halted) {
             return Err(self.deadlock());
         }
@@ -260,7 +285,8 @@ impl<'a> Device<'a> {
 
     /// Let an engine take instructions for as long as nothing else comes first, up to the tick `bound`, and then
     /// those that nothing else can hinder or see.
-    fn take_while_first(&mut self, index: usize, bound: u64) -> Result<(), SimError> {
+    fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
+        self.turn += 1;
         loop {
             match self.nest(index) {
                 Some(class) => self.take_nest(index, class)?,
@@ -271,8 +297,9 @@ impl<'a> Device<'a> {
                 return Ok(());
             }
             let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
-            let is_first =
-                next <= bound && !comes_before(self.next_signal()) && !comes_before(self.queues.next_event());
+            let is_first = next <= self.bound
+                && !comes_before(self.next_signal())
+                && !comes_before(self.queues.next_event());
             if !(is_first || self.ahead && self.may_go_ahead(index, next)) || self.memories.flow.has_failed()
             {
                 return Ok(());
@@ -301,6 +328,10 @@ impl<'a> Device<'a> {
             && match ahead {
                 Ahead::Never => false,
                 Ahead::Always => true,
+                Ahead::Signalled => match code.steps[self.streams[index].at].inst {
+                    Inst::Semw { sem, n } => self.semaphores(index).enough_at(sem.0, n).is_some(),
+                    _ => false,
+                },
                 Ahead::BehindTransfer => {
                     self.queue_of(index).is_some_and(|queue| self.queues.is_busy_at(queue, next))
                 }
@@ -360,7 +391,19 @@ impl<'a> Device<'a> {
     fn send(&mut self, tick: u64, index: usize, signal: Signal) {
         let arrives = tick + duration::semaphore_latency(self.settings.target);
         let slot = self.slots[index];
-        self.semaphores[slot].send(arrives, signal.semaphore, signal.n, index, signal.pc);
+        let semaphores = &mut self.semaphores[slot];
+        self.unsure |= !semaphores.send(arrives, signal.semaphore, signal.n, index, signal.pc);
+        // Where streams run ahead, who waits goes on when it arrives.
+        if self.ahead
+            && let Some(waiter) = semaphores.users(signal.semaphore).waiter
+            && let Some((Blocked::Semaphore { semaphore, n }, _)) = self.clocks[waiter].blocked
+            && semaphore == signal.semaphore
+            && self.clocks[waiter].next == NEVER
+            && let Some(enough) = semaphores.enough_at(semaphore, n)
+        {
+            self.clocks[waiter].next = enough;
+            self.bound = self.bound.min(enough.saturating_sub(1));
+        }
     }
 
     /// When the next signal of any core arrives.

@@ -30,11 +30,29 @@ struct Signal {
 }
 
 /// All counters, and the signals that have not arrived.
+///
+/// Where streams run [ahead](crate::code::ahead) of the event loop, a signal's arrival is no event: it lies in its
+/// semaphore's line, and the consumer counts what has arrived when it looks. A line is in the order of arrival, since a
+/// semaphore has one producer.
 pub(crate) struct Semaphores {
     counts: Vec<u32>,
     users: Vec<Users>,
     /// By tick; of equal ticks, what was sent first comes first.
     in_flight: VecDeque<Signal>,
+    /// Of each semaphore, if streams run ahead.
+    lines: Option<Vec<Line>>,
+    /// When the last signal of all arrives.
+    last: u64,
+}
+
+/// Signals of one semaphore that its consumer has not counted: tick of arrival, n.
+#[derive(Clone, Default)]
+struct Line {
+    signals: VecDeque<(u64, u16)>,
+    /// All of their units.
+    units: u32,
+    /// Units that the consumer took in its turn of this number, maybe before their time.
+    early: (u64, u32),
 }
 
 /// A signal that arrived at a full counter: its producer's stream and word.
@@ -74,7 +92,17 @@ impl Semaphores {
                 }
             }
         }
-        Ok(Self { counts: vec![0; count], users, in_flight: VecDeque::new() })
+        Ok(Self { counts: vec![0; count], users, in_flight: VecDeque::new(), lines: None, last: 0 })
+    }
+
+    /// Streams run ahead from here on.
+    pub(crate) fn run_ahead(&mut self) {
+        self.lines = Some(vec![Line::default(); self.counts.len()]);
+    }
+
+    /// When the last signal of all arrives.
+    pub(crate) fn last_arrival(&self) -> u64 {
+        self.last
     }
 
     /// Who uses it.
@@ -82,9 +110,11 @@ impl Semaphores {
         self.users[usize::from(semaphore)]
     }
 
-    /// Its count now.
+    /// Its count, when all that is on its way has arrived.
     pub(crate) fn count(&self, semaphore: u8) -> u32 {
-        self.counts.get(usize::from(semaphore)).copied().unwrap_or(0)
+        let line = self.lines.as_ref().and_then(|lines| lines.get(usize::from(semaphore)));
+        let count = self.counts.get(usize::from(semaphore)).copied().unwrap_or(0);
+        count + line.map_or(0, |line| line.units)
     }
 
     /// Trap unless the machine has this semaphore.
@@ -96,11 +126,19 @@ impl Semaphores {
         }
     }
 
-    /// Let a signal arrive at `tick`.
-    pub(crate) fn send(&mut self, tick: u64, semaphore: u8, n: u16, producer: usize, pc: u32) {
+    /// Let a signal arrive at `tick`; false if streams run ahead and the counter may overflow by it.
+    pub(crate) fn send(&mut self, tick: u64, semaphore: u8, n: u16, producer: usize, pc: u32) -> bool {
+        self.last = self.last.max(tick);
+        if let Some(lines) = &mut self.lines {
+            let line = &mut lines[usize::from(semaphore)];
+            line.signals.push_back((tick, n));
+            line.units += u32::from(n);
+            return self.counts[usize::from(semaphore)] + line.units + line.early.1 <= MAX_COUNT;
+        }
         let later = self.in_flight.iter().rev().take_while(|signal| signal.tick > tick).count();
         let at = self.in_flight.len() - later;
         self.in_flight.insert(at, Signal { tick, semaphore, n, producer, pc });
+        true
     }
 
     /// When the next signal arrives.
@@ -128,9 +166,20 @@ impl Semaphores {
         Ok(Some(signal.semaphore))
     }
 
-    /// Take `n` if there are so many.
-    pub(crate) fn take(&mut self, semaphore: u8, n: u16) -> bool {
+    /// Take `n` if there are so many at the tick `now`, in the consumer's turn of this number.
+    pub(crate) fn take(&mut self, semaphore: u8, n: u16, now: u64, turn: u64) -> bool {
         let count = &mut self.counts[usize::from(semaphore)];
+        let line = self.lines.as_mut().map(|lines| &mut lines[usize::from(semaphore)]);
+        if let Some(line) = line {
+            while let Some((_, units)) = line.signals.pop_front_if(|(tick, _)| *tick <= now) {
+                *count += u32::from(units);
+                line.units -= u32::from(units);
+            }
+            if *count >= u32::from(n) {
+                let before = if line.early.0 == turn { line.early.1 } else { 0 };
+                line.early = (turn, before + u32::from(n));
+            }
+        }
         let enough = *count >= u32::from(n);
         if enough {
             *count -= u32::from(n);
@@ -138,24 +187,60 @@ impl Semaphores {
         enough
     }
 
+    /// When there will be `n`, by the signals that have been sent; only where streams run ahead.
+    #[inline]
+    pub(crate) fn enough_at(&self, semaphore: u8, n: u16) -> Option<u64> {
+        let line = self.lines.as_ref()?.get(usize::from(semaphore))?;
+        let mut count = self.counts[usize::from(semaphore)];
+        if count >= u32::from(n) {
+            return Some(0);
+        }
+        if count + line.units < u32::from(n) {
+            return None;
+        }
+        let arrived = line.signals.iter().find(|(_, units)| {
+            count += u32::from(*units);
+            count >= u32::from(n)
+        });
+        arrived.map(|(tick, _)| *tick)
+    }
+
     /// What decides the future, relative to `now`: the counts, and (ticks, semaphore, n, producer, word) of what is
     /// on its way.
     pub(crate) fn state(&self, now: u64) -> SemaphoresState {
-        (self.counts.clone(), self.flying(now).collect())
+        (self.counts(now).collect(), self.flying(now).collect())
     }
 
     /// Whether the state is that one.
     pub(crate) fn is_in(&self, (counts, flying): &SemaphoresState, now: u64) -> bool {
-        self.counts == *counts && self.flying(now).eq(flying.iter().copied())
+        self.counts(now).eq(counts.iter().copied()) && self.flying(now).eq(flying.iter().copied())
     }
 
     fn flying(&self, now: u64) -> impl Iterator<Item = Flying> {
-        self.in_flight.iter().map(move |s| (s.tick - now, s.semaphore, s.n, s.producer, s.pc))
+        let lines = self.lines.iter().flatten().enumerate().filter(|(_, line)| line.units > 0);
+        let late = lines.flat_map(move |(semaphore, line)| {
+            let late = line.signals.iter().filter(move |(tick, _)| *tick > now);
+            late.map(move |(tick, n)| (tick - now, semaphore as u8, *n, 0, 0))
+        });
+        self.in_flight.iter().map(move |s| (s.tick - now, s.semaphore, s.n, s.producer, s.pc)).chain(late)
+    }
+
+    /// The counts at the tick `now`.
+    fn counts(&self, now: u64) -> impl Iterator<Item = u32> {
+        self.counts.iter().enumerate().map(move |(semaphore, count)| {
+            let line = self.lines.as_ref().map(|lines| &lines[semaphore]).filter(|line| line.units > 0);
+            let arrived = line.into_iter().flat_map(|line| &line.signals).filter(|(tick, _)| *tick <= now);
+            count + arrived.map(|(_, n)| u32::from(*n)).sum::<u32>()
+        })
     }
 
     /// Let `ticks` pass in which nothing changes.
     pub(crate) fn shift(&mut self, ticks: u64) {
         self.in_flight.iter_mut().for_each(|signal| signal.tick += ticks);
+        for line in self.lines.iter_mut().flatten().filter(|line| line.units > 0) {
+            line.signals.iter_mut().for_each(|(tick, _)| *tick += ticks);
+        }
+        self.last += ticks;
     }
 }
 

@@ -146,6 +146,21 @@ impl<'a> Simulator<'a> {
         &mut self,
         inputs: &IndexMap<String, Tensor>,
     ) -> Result<(IndexMap<String, Tensor>, Report), SimError> {
+        if !self.options.every_period
+            && let Some(outcome) = self.run_once(inputs, true)?
+        {
+            return Ok(outcome);
+        }
+        let sure = self.run_once(inputs, false)?;
+        Ok(sure.unwrap_or_default())
+    }
+
+    /// Run once, with or without jumps; none if the former does not tell the outcome for sure.
+    fn run_once(
+        &mut self,
+        inputs: &IndexMap<String, Tensor>,
+        jump: bool,
+    ) -> Result<Option<(IndexMap<String, Tensor>, Report)>, SimError> {
         let scalars = self.bind_scalars(inputs)?;
         let values = !self.options.timing_only;
         self.memories.dram.write().reset();
@@ -161,7 +176,7 @@ impl<'a> Simulator<'a> {
             }),
             scalars: &scalars,
             values,
-            jump: !self.options.every_period,
+            jump,
         };
         let recorder = self.options.trace.then(|| {
             let ticks = |cycle: u64| cycle.saturating_mul(self.target.mxu_clock_div);
@@ -186,7 +201,8 @@ impl<'a> Simulator<'a> {
                     });
                     let device =
                         Device::new(&settings, codes, memories, counting, &mut live, sanitizer, tick)?;
-                    tick = device.run()?;
+                    let Some(end) = device.run()? else { return Ok(None) };
+                    tick = end;
                     counters.finish(codes, self.target);
                 }
                 Loaded::Host(segment) => {
@@ -200,7 +216,7 @@ impl<'a> Simulator<'a> {
         }
         let report = counters.report(self.target, tick, host_segments, live);
         let outputs = if values { self.outputs()? } else { IndexMap::new() };
-        Ok((outputs, report))
+        Ok(Some((outputs, report)))
     }
 
     fn bind_scalars(&self, inputs: &IndexMap<String, Tensor>) -> Result<Vec<i32>, SimError> {

@@ -187,6 +187,38 @@ fn nests_count_the_same() {
     }
 }
 
+/// The outcome of a run, or its error.
+fn outcome(text: &str, every_period: bool) -> Result<Report, String> {
+    time(text, every_period, None).map_err(|error| error.to_string())
+}
+
+#[test]
+fn counters_overflow_the_same() {
+    let (mut fine, mut over) = (0, 0);
+    for delay in (0..80).step_by(4) {
+        // ACT takes ten units: before the last one comes, or later.
+        let text = format!(
+            ".engine vec
+                sems sem0, n=65535
+                viota spm[0:0x0].i32, 64:1x1x200
+                sems sem0, n=1
+                viota spm[0:0x0].i32, 64:1x1x200
+                halt
+            .engine act
+                act exp, spm[0:0x800].f32, spm[0:0x400].i32, 64:1x1x{}
+                semw sem0, n=10
+                semw sem0, n=10
+                act exp, spm[0:0x800].f32, spm[0:0x400].i32, 64:1x1x10
+                halt",
+            1 + delay
+        );
+        let plain = outcome(&text, true);
+        assert_eq!(outcome(&text, false), plain, "{text}");
+        *if plain.is_ok() { &mut fine } else { &mut over } += 1;
+    }
+    assert!(fine > 2 && over > 2, "{fine} runs end well, {over} do not");
+}
+
 #[test]
 fn a_billion_rounds_take_no_time() {
     let few = time(&turns(1_000), true, None).expect("it runs");

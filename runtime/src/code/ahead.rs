@@ -2,9 +2,11 @@
 //!
 //! What most instructions do depends on their own stream alone, and what others see of it has its tick with it: a
 //! signal arrives when it arrives, a transfer starts when it starts. So a stream may take them, one after another, at the
-//! ticks at which it would have taken them anyway, before the event loop comes there. Not so what looks at others (a
-//! wait, a fence of transfers, a message), what can end the run with an error (its error might not be the first), and
-//! the last instruction, whose tick may be the run's.
+//! ticks at which it would have taken them anyway, before the event loop comes there. A wait too, once the signals that
+//! it needs have been sent: it is over when the last of them arrives. Not so what looks at others otherwise (a fence of
+//! transfers, a message), what can end the run with an error (its error might not be the first), and the last
+//! instruction, whose tick may be the run's. Whether a counter overflows is not sure to be seen: where one may, the
+//! run begins again without running ahead.
 
 use kiln_machine::isa::{AluOp, Engine, Inst};
 use kiln_machine::target::Target;
@@ -18,6 +20,8 @@ pub(crate) enum Ahead {
     Always,
     /// If the last transfer of its queue is sure to be under way then: a signal that leaves with it.
     BehindTransfer,
+    /// If signals enough have been sent: a wait.
+    Signalled,
 }
 
 /// Instructions of a loop at most, all its iterations together, for its end to be taken ahead: there is then no place
@@ -37,8 +41,7 @@ pub(crate) fn mark(code: &mut Code, target: &Target) {
     let count = code.steps.len();
     for (step, length) in code.steps.iter_mut().zip(lengths).take(count.saturating_sub(1)) {
         let always = match step.inst {
-            Inst::Semw { .. }
-            | Inst::Halt {}
+            Inst::Halt {}
             | Inst::Trap { .. }
             | Inst::Br { .. }
             | Inst::ReadCsr { .. }
@@ -46,7 +49,11 @@ pub(crate) fn mark(code: &mut Code, target: &Target) {
             | Inst::Cput { .. }
             | Inst::Cred { .. } => false,
             Inst::Fence {} => !on_queue,
-            Inst::Sems { sem, .. } if u64::from(sem.0) >= target.semaphores => false,
+            Inst::Sems { sem, .. } | Inst::Semw { sem, .. } if u64::from(sem.0) >= target.semaphores => false,
+            Inst::Semw { .. } => {
+                step.ahead = Ahead::Signalled;
+                continue;
+            }
             Inst::Sems { .. } if on_queue => {
                 step.ahead = Ahead::BehindTransfer;
                 continue;

@@ -44,8 +44,12 @@ impl Device<'_> {
             (_, Inst::Semw { sem, n }) => {
                 let semaphores = &mut self.semaphores[self.slots[index]];
                 semaphores.check(sem.0)?;
-                if !semaphores.take(sem.0, *n) {
+                if !semaphores.take(sem.0, *n, now, self.turn) {
+                    let enough = semaphores.enough_at(sem.0, *n);
                     self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
+                    if let Some(enough) = enough {
+                        self.clocks[index].next = enough;
+                    }
                     return Ok(false);
                 }
                 now
