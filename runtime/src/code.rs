@@ -5,7 +5,8 @@ pub(crate) mod nest;
 
 use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{
-    AccessPattern, Add, AluOp, Ap, Class, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View, Word,
+    AccessPattern, Add, AluOp, Ap, Class, Csr, Dt, Engine, Extent, Inst, Operand, Pc, Shape, Space, View,
+    Word,
 };
 use kiln_machine::program::{OriginRange, Stream};
 use kiln_machine::target::Target;
@@ -32,6 +33,10 @@ pub(crate) struct Code {
     pub(crate) nests: Nests,
     /// Registers whose values can change the order or the time of instructions.
     pub(crate) control_registers: u32,
+    /// Whether some of these are set from the cycle.
+    pub(crate) by_clock: bool,
+    /// Whether values decide on traps or addresses: indices, scalars from memory, the cycle.
+    pub(crate) by_values: bool,
 }
 
 const NOWHERE: u32 = u32::MAX;
@@ -125,6 +130,8 @@ impl Code {
             loops: 0,
             nests: Nests::default(),
             control_registers: 0,
+            by_clock: false,
+            by_values: false,
         };
         let mut pc = 0;
         while pc < words.len() {
@@ -149,6 +156,18 @@ impl Code {
             pc += length;
         }
         code.control_registers = control_registers(&code.steps);
+        for step in &code.steps {
+            match step.inst {
+                Inst::ReadCsr { rd, which: Csr::Cycle } => {
+                    code.by_clock |= code.control_registers >> (rd.0 & 31) & 1 == 1;
+                    code.by_values = true;
+                }
+                Inst::Lds { .. } | Inst::Dga { .. } | Inst::Dsc { .. } | Inst::Vshuf { .. } => {
+                    code.by_values = true;
+                }
+                _ => {}
+            }
+        }
         ahead::mark(&mut code, target);
         code.nests = Nests::find(&code);
         Ok(code)

@@ -28,7 +28,7 @@ use crate::execute::Memories;
 use crate::kernels::flow::Tag;
 use crate::live::Live;
 use crate::mxu::MxuTiming;
-use crate::period::Periods;
+use crate::period::{Branches, Periods};
 use crate::queue::{Ended, Queues, Signal};
 use crate::sanitize::Sanitizer;
 use crate::semaphore::Semaphores;
@@ -107,6 +107,8 @@ pub(crate) struct Device<'a> {
     jumped: u64,
     memos: Vec<Vec<Option<Memo>>>,
     periods: Option<Periods>,
+    /// Of each stream, if its state tells what comes.
+    branches: Option<Vec<Branches>>,
     /// The stream of each queue.
     streams_of_queues: Vec<usize>,
     /// Transfers that have just ended.
@@ -179,7 +181,12 @@ impl<'a> Device<'a> {
         // Periods are looked for in the state of one core.
         let quiet = !settings.values && counters.recorder.is_none() && sanitizer.is_none();
         let ahead = settings.jump && quiet;
-        let jump = ahead && core_count == 1;
+        // The clock and values that branches depend on are no part of the state.
+        let by_clock = codes.iter().any(|code| code.by_clock);
+        let by_values = settings.values && codes.iter().any(|code| code.by_values);
+        let jump = ahead && core_count == 1 && !by_clock;
+        let branches = (core_count == 1 && !by_clock && !by_values)
+            .then(|| codes.iter().map(|_| Branches::default()).collect());
         let mut semaphores = semaphores;
         if ahead {
             semaphores.iter_mut().for_each(Semaphores::run_ahead);
@@ -203,6 +210,7 @@ impl<'a> Device<'a> {
             taken: 0,
             jumped: 0,
             memos: codes.iter().map(|code| (0..code.dynamic).map(|_| None).collect()).collect(),
+            branches,
             periods: jump.then(|| Periods::new(codes)),
             streams_of_queues,
             ended: Vec::new(),
@@ -437,6 +445,10 @@ impl<'a> Device<'a> {
             return Ok(());
         };
         match self.take(index, step) {
+            Ok(true) if matches!(step.inst, Inst::Br { .. }) => match self.is_endless(index) {
+                true => Err(self.endless(index, step)),
+                false => Ok(()),
+            },
             Ok(true) => {
                 if self.periods.is_some() {
                     self.iteration(index);
@@ -448,7 +460,7 @@ impl<'a> Device<'a> {
         }
     }
 
-    /// Take an instruction if it can issue now; whether it begins another iteration of a loop.
+    /// Take an instruction if it can issue now; whether it leads back.
     fn take(&mut self, index: usize, step: &'a Step) -> Result<bool, TrapKind> {
         let code = &self.codes[index];
         if !self.may_issue(index, step)? {
@@ -499,7 +511,10 @@ impl<'a> Device<'a> {
             }
             Inst::Alu { op, rd, ra, rb, imm } => stream.alu(*op, *rd, *ra, *rb, *imm)?,
             // These say themselves where the stream goes on.
-            Inst::Br { cond, ra, rb, to } => stream.branch(code, *cond, *ra, *rb, *to)?,
+            Inst::Br { cond, ra, rb, to } => {
+                stream.branch(code, *cond, *ra, *rb, *to)?;
+                again = stream.at <= at;
+            }
             Inst::Loop { count, rc, end, step } => {
                 stream.enter_loop(code, *count, *rc, *end, *step, self.taken)?;
             }
@@ -606,6 +621,12 @@ impl<'a> Device<'a> {
             limit: self.settings.tick_limit / self.settings.target.mxu_clock_div,
             engines: engines.join("\n"),
         }
+    }
+
+    fn endless(&self, index: usize, step: &Step) -> SimError {
+        let code = &self.codes[index];
+        let origin = code.origin(step.pc, &self.counters.names);
+        SimError::Endless { at: format!("{} at word {}: {}  [{origin}]", code.name(), step.pc, step.inst) }
     }
 
     fn deadlock(&self) -> SimError {

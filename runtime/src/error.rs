@@ -171,13 +171,26 @@ pub enum SimError {
     #[error("the program is still running after {limit} cycles:\n{engines}")]
     #[diagnostic(
         code(kiln::sim::cycle_limit),
-        help("raise the limit if the program is right; it may loop for ever")
+        help(
+            "raise the limit if the program is right (`--cycle-limit none` lifts it); it may loop for ever"
+        )
     )]
     CycleLimit {
         /// The limit in MXU cycles.
         limit: u64,
         /// Where each engine stands, one a line.
         engines: String,
+    },
+
+    /// A branch has led back to a state in which everything was before.
+    #[error("the program loops for ever: all is as it was when this was last taken\n  {at}")]
+    #[diagnostic(
+        code(kiln::sim::endless),
+        help("no count and no register that the branch depends on has changed in between")
+    )]
+    Endless {
+        /// The branch: engine, word, instruction, ONNX node.
+        at: String,
     },
 
     /// A host segment without anyone to execute it.

@@ -49,7 +49,8 @@ pub(crate) struct StreamState {
     pub(crate) clock: ClockState,
 }
 
-/// The clock of a stream: ticks to its next instruction (none if it waits) and to the end of what it does.
+/// The clock of a stream: ticks to its next instruction (none if it waits) and to the end of what it does; what it
+/// waits for, and for how long it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClockState {
     pub(crate) next: Option<u64>,
@@ -62,6 +63,8 @@ struct LoopState {
     number: u32,
     instance: u64,
     left: u64,
+    /// What its end restores.
+    restores: [i64; 4],
 }
 
 /// How far a stream came in a period: the loop level, the iterations, and those left.
@@ -72,8 +75,9 @@ pub(crate) struct Progress {
 }
 
 impl StreamState {
-    pub(crate) fn new(stream: &Stream, code: &Code, clock: ClockState) -> Self {
-        let control = |register: usize| code.control_registers >> register & 1 == 1;
+    /// Of the registers, those that are `decisive` count.
+    pub(crate) fn new(stream: &Stream, code: &Code, decisive: u32, clock: ClockState) -> Self {
+        let control = |register: usize| decisive >> register & 1 == 1;
         let value = |register| if control(register) { stream.registers[register] } else { 0 };
         let open = stream.loops.iter();
         Self {
@@ -81,7 +85,14 @@ impl StreamState {
             halted: stream.halted,
             registers: std::array::from_fn(value),
             patterns: (code.dynamic > 0).then(|| Box::new(stream.patterns)),
-            loops: open.map(|l| LoopState { number: l.number, instance: l.instance, left: l.left }).collect(),
+            loops: open
+                .map(|l| LoopState {
+                    number: l.number,
+                    instance: l.instance,
+                    left: l.left,
+                    restores: l.restores(decisive),
+                })
+                .collect(),
             clock,
         }
     }
@@ -92,11 +103,11 @@ impl StreamState {
     }
 
     /// What lies between this state and a later one, if the later one will do the same again.
-    pub(crate) fn progress(&self, later: &Stream, code: &Code) -> Option<Option<Progress>> {
+    pub(crate) fn progress(&self, later: &Stream, decisive: u32) -> Option<Option<Progress>> {
         let mut registers = self.registers.iter().zip(later.registers).enumerate();
         let same = self.at == later.at
             && self.halted == later.halted
-            && registers.all(|(i, (before, now))| code.control_registers >> i & 1 == 0 || *before == now)
+            && registers.all(|(i, (before, now))| decisive >> i & 1 == 0 || *before == now)
             && self.patterns.as_ref().is_none_or(|patterns| **patterns == later.patterns)
             && self.loops.len() == later.loops.len();
         if !same {
@@ -106,7 +117,7 @@ impl StreamState {
         // Whether all loops further out are the same entries with the same iterations left.
         let mut unmoved = true;
         for (level, (before, after)) in self.loops.iter().zip(&later.loops).enumerate() {
-            if before.number != after.number {
+            if before.number != after.number || before.restores != after.restores(decisive) {
                 return None;
             }
             if unmoved && before.instance == after.instance && before.left > after.left {
@@ -145,6 +156,28 @@ pub(crate) struct Recording {
     /// The tick at which the period is over.
     end: u64,
     pub(crate) taken: Vec<Taken>,
+}
+
+/// The search for a state that comes again at a stream's branches back.
+#[derive(Default)]
+pub(crate) struct Branches {
+    seen: u64,
+    keep_at: u64,
+    kept: Option<State>,
+}
+
+impl Branches {
+    /// Another branch back is taken: the state to compare with, and whether the present one should be kept.
+    pub(crate) fn back(&mut self) -> (Option<&State>, bool) {
+        self.seen += 1;
+        (self.kept.as_ref(), self.seen > self.keep_at)
+    }
+
+    /// Keep a state.
+    pub(crate) fn keep(&mut self, state: State) {
+        self.keep_at = 2 * self.seen;
+        self.kept = Some(state);
+    }
 }
 
 /// The search for periods.

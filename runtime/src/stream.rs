@@ -40,6 +40,14 @@ pub(crate) struct Loop {
     entry: [i64; 4],
 }
 
+impl Loop {
+    /// What the end of the loop restores of these registers, one bit each.
+    pub(crate) fn restores(&self, registers: u32) -> [i64; 4] {
+        let counts = |reg: Reg| registers >> (reg.0 & 31) & 1 == 1;
+        std::array::from_fn(|i| if counts(self.steps.0[i].0) { self.entry[i] } else { 0 })
+    }
+}
+
 impl Stream {
     /// A stream at its first instruction.
     pub(crate) fn new(code: &Code) -> Self {

@@ -141,11 +141,49 @@ fn a_deadlock_prints_its_cycle() {
 fn a_loop_without_end() {
     let (code, text) =
         error(".origin \"x|Loop\"\n.engine ctl\n.from 0:1\nagain: br al, r0, r0, again\n", &[]);
-    assert_eq!(code, "kiln::sim::cycle_limit");
-    assert_eq!(
-        text,
-        "the program is still running after 1000000 cycles:\n  ctl at word 0: br al, r0, r0, @0  [x|Loop]"
+    assert_eq!(code, "kiln::sim::endless");
+    let last = "the program loops for ever: all is as it was when this was last taken\n  ";
+    assert_eq!(text, format!("{last}ctl at word 0: br al, r0, r0, @0  [x|Loop]"));
+    // Through a loop that ends each time, beside engines that wait, with registers that come round.
+    let (code, text) = error(
+        ".origin \"x|Loop\"
+        .engine vec\nsemw sem0, n=1\nhalt
+        .engine ctl\n.from 0:1\nli r1, imm=3
+        again: loop count=5, e, step=r2:7\nnop\ne: endl
+        alu sub, r1, r0, r1, imm=-3
+        br ge, r1, r0, again\nhalt",
+        &[],
     );
+    assert_eq!(code, "kiln::sim::endless");
+    assert!(text.ends_with("ctl at word 5: br ge, r1, r0, @1  [x|Loop]"), "{text}");
+}
+
+#[test]
+fn a_branch_whose_registers_change_is_not_endless() {
+    // A counter up to 1000, in steps of one, and a pattern of its bits.
+    let text = ".engine ctl\nli r1\nagain: alu add, r1, r1, r0, imm=1\nalu and, r2, r1, r0, imm=7
+        br lt, r1, r3, again\nhalt";
+    for limit in [1000, 1] {
+        let text = text.replace("li r1\n", &format!("li r1\nli r3, imm={limit}\n"));
+        assert_eq!(run(&text, &[]).expect("it runs").1.instructions["br"], limit);
+    }
+    // An address that grows until it leaves the scratchpad.
+    let (code, text) = error(
+        ".engine vec\nagain: viota spm[0:0x0+r1].i32, 64:1x1x8\nalu add, r1, r1, r0, imm=4096\nbr al, r0, r0, again",
+        &[],
+    );
+    assert_eq!(code, "kiln::sim::trap", "{text}");
+}
+
+#[test]
+fn a_program_that_takes_longer_than_it_may() {
+    let (code, text) = error(
+        ".origin \"x|Loop\"\n.engine ctl\n.from 0:1\nloop count=4000000000, e\nnop\ne: endl\nhalt",
+        &[],
+    );
+    assert_eq!(code, "kiln::sim::cycle_limit");
+    let last = "the program is still running after 1000000 cycles:\n  ";
+    assert_eq!(text, format!("{last}ctl at word 2: endl  [x|Loop]"));
 }
 
 #[test]

@@ -22,6 +22,14 @@ use kiln_runtime::{EngineReport, Options, Report, Simulator, perfetto};
 use serde_json::json;
 use std::{num::NonZeroUsize, ops::Range, path::PathBuf};
 
+/// Cycles after which a run ends with an error unless told otherwise: minutes of the machine's time, hundreds of times
+/// what the longest program of `docs/simulator.md` takes.
+const DEFAULT_LIMIT: &str = "1000000000000";
+
+/// The cycles that a run may take; none: any number.
+#[derive(Clone, Copy)]
+struct Limit(Option<u64>);
+
 /// Run a program on the simulated NPU: a file written by `kiln compile` or `kiln asm`, or assembly text (*.s).
 #[derive(clap::Args)]
 pub struct Args {
@@ -48,9 +56,9 @@ pub struct Args {
     /// Count cycles without computing values.
     #[arg(long, conflicts_with = "output_dir")]
     timing_only: bool,
-    /// Stop with an error after so many cycles; without it a program that loops for ever runs for ever.
-    #[arg(long, value_name = "CYCLES")]
-    cycle_limit: Option<u64>,
+    /// Stop with an error after so many cycles; `none`: never.
+    #[arg(long, value_name = "CYCLES", default_value = DEFAULT_LIMIT, value_parser = cycle_limit)]
+    cycle_limit: Limit,
     /// Threads that compute values; without it as many as the host has. No result depends on it.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -98,7 +106,7 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let options = Options {
         model_dir: args.model_dir.clone().unwrap_or(beside),
         timing_only: args.timing_only,
-        cycle_limit: args.cycle_limit,
+        cycle_limit: args.cycle_limit.0,
         every_period: args.every_period,
         threads: args.threads,
         trace: args.trace.is_some(),
@@ -194,6 +202,14 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         print!("{}", sanitize::summary(findings));
     }
     Ok(code)
+}
+
+/// A number of cycles, or `none`.
+fn cycle_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => text.parse().map(|cycles| Limit(Some(cycles))).map_err(|_| "expected a number or `none`".into()),
+    }
 }
 
 /// `A..B`, with A below B; either may be left out.

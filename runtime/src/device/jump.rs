@@ -1,6 +1,7 @@
 //! Steady states: what decides what comes, and the jump over periods that are sure to repeat.
 
 use super::{Clock, Device, NEVER};
+use crate::code::Code;
 use crate::period::{Advice, ClockState, Progress, Recording, State, StreamState, repetitions};
 
 impl Device<'_> {
@@ -14,7 +15,8 @@ impl Device<'_> {
             Advice::Keep => periods.keep(index, number, self.state()),
             Advice::Compare => {
                 let kept = periods.kept(index, number);
-                let again = kept.and_then(|kept| Some((self.now - kept.now, self.progress(kept)?)));
+                let again =
+                    kept.and_then(|kept| Some((self.now - kept.now, self.progress(kept, |a, b| a == b)?)));
                 match again {
                     Some((ticks, progress)) if ticks > 0 && repetitions(&progress) > 1 => {
                         periods.record(index, number, self.state(), ticks);
@@ -24,7 +26,7 @@ impl Device<'_> {
                 }
             }
             Advice::Finish => {
-                if let Some(progress) = periods.start().and_then(|start| self.progress(start))
+                if let Some(progress) = periods.start().and_then(|start| self.progress(start, |a, b| a == b))
                     && let Some(recording) = periods.finish()
                 {
                     self.jump(&recording, progress);
@@ -66,6 +68,24 @@ impl Device<'_> {
         self.pass(period * times);
     }
 
+    /// A stream has branched back: whether all is as it was at such a branch before, so that all will be so for ever.
+    pub(super) fn is_endless(&mut self, index: usize) -> bool {
+        let Some(mut branches) = self.branches.take() else { return false };
+        let (kept, keep) = branches[index].back();
+        // How long a stream has waited decides nothing.
+        let alike = |a: &ClockState, b: &ClockState| {
+            let why = |clock: &ClockState| clock.blocked.map(|(why, _)| why);
+            (a.next, a.complete, why(a)) == (b.next, b.complete, why(b))
+        };
+        let progress = kept.and_then(|kept| self.progress(kept, alike));
+        let endless = progress.is_some_and(|progress| progress.iter().all(Option::is_none));
+        if keep && !endless {
+            branches[index].keep(self.state());
+        }
+        self.branches = Some(branches);
+        endless
+    }
+
     /// Let ticks pass in which what is under way stands still.
     fn pass(&mut self, ticks: u64) {
         self.now += ticks;
@@ -91,7 +111,9 @@ impl Device<'_> {
         let waited = self.counters.streams.iter();
         State {
             now,
-            streams: streams.map(|((s, code), c)| StreamState::new(s, code, c.state(now))).collect(),
+            streams: streams
+                .map(|((s, code), c)| StreamState::new(s, code, self.decisive(code), c.state(now)))
+                .collect(),
             semaphores: self.semaphores.iter().map(|semaphores| semaphores.state(now)).collect(),
             queues: self.queues.state(now),
             mxu: self.mxu.iter().map(|mxu| mxu.state(now)).collect(),
@@ -99,10 +121,21 @@ impl Device<'_> {
         }
     }
 
+    /// Registers of a stream that decide what comes; where there are values, a wrong address ends the run.
+    fn decisive(&self, code: &Code) -> u32 {
+        if self.settings.values { u32::MAX } else { code.control_registers }
+    }
+
     /// What each stream did since a state, if the device is in that state again and will do the same again.
-    fn progress(&self, before: &State) -> Option<Vec<Option<Progress>>> {
+    /// `alike` compares the clocks of a stream.
+    fn progress(
+        &self,
+        before: &State,
+        alike: impl Fn(&ClockState, &ClockState) -> bool,
+    ) -> Option<Vec<Option<Progress>>> {
         let now = self.now;
-        let same = self.clocks.iter().zip(&before.streams).all(|(clock, s)| clock.state(now) == s.clock)
+        let mut clocks = self.clocks.iter().zip(&before.streams);
+        let same = clocks.all(|(clock, stream)| alike(&stream.clock, &clock.state(now)))
             && self.queues.is_in(&before.queues, now)
             && self.semaphores.iter().zip(&before.semaphores).all(|(one, state)| one.is_in(state, now))
             && self.mxu.iter().zip(&before.mxu).all(|(one, state)| one.is_in(state, now));
@@ -110,7 +143,7 @@ impl Device<'_> {
             return None;
         }
         let streams = before.streams.iter().zip(&self.streams).zip(self.codes);
-        streams.map(|((before, stream), code)| before.progress(stream, code)).collect()
+        streams.map(|((before, stream), code)| before.progress(stream, self.decisive(code))).collect()
     }
 }
 

@@ -1,10 +1,12 @@
-; A program that loops for ever, and where its engines stand then.
+; A program that takes longer than it may, and where its engines stand then.
 ; RUN: not kiln sim %s --cycle-limit 1000 2>&1 | expect %s
 .target edge
 .engine ctl
-again:
+    loop count=4000000000, end
     nop
-    br al, r0, r0, again
+end:
+    endl
+    halt
 .engine vec
     semw sem0, n=1
     halt
@@ -12,6 +14,7 @@ again:
 ; kiln::sim::cycle_limit
 ;
 ;   × the program is still running after 1000 cycles:
-;   │   ctl at word 1: br al, r0, r0, @0  [no origin]
+;   │   ctl at word 2: endl  [no origin]
 ;   │   vec at word 0: semw sem0, n=1  [no origin]
-;   help: raise the limit if the program is right; it may loop for ever
+;   help: raise the limit if the program is right (`--cycle-limit none` lifts
+;         it); it may loop for ever

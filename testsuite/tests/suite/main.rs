@@ -12,3 +12,4 @@ mod mutation;
 mod random;
 mod readme;
 mod tidy;
+mod timing;
