@@ -230,6 +230,8 @@ impl<'a> Device<'a> {
         if self.unsure {
             return Ok(None);
         }
+        // Streams have other numbers in the next segment.
+        self.live.iter_mut().for_each(|live| live.settle(NEVER));
         // Every task before the one that failed has been run, and what came after it does not count.
         let outcome = match self.memories.flow.finish() {
             Some((tag, kind)) => {
@@ -295,6 +297,10 @@ impl<'a> Device<'a> {
     /// those that nothing else can hinder or see.
     fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
         self.turn += 1;
+        let live = &mut self.live[self.slots[index]];
+        if live.is_full() {
+            live.settle(self.now - self.jumped);
+        }
         loop {
             match self.nest(index) {
                 Some(class) => self.take_nest(index, class)?,
@@ -543,18 +549,18 @@ impl<'a> Device<'a> {
     fn touch(&mut self, index: usize, step: &Step) {
         let (stream, tick) = (&self.streams[index], self.now - self.jumped);
         let live = &mut self.live[self.slots[index]];
-        for touch in &step.touches {
-            live.touch(tick, touch, stream.added(touch.reg));
+        let memo = step.dynamic.and_then(|dynamic| self.memos[index][dynamic as usize].as_ref());
+        let touches = step.touches.iter().chain(memo.iter().flat_map(|memo| &memo.touches));
+        for touch in touches {
+            let reg = stream.added(touch.reg);
+            match self.ahead {
+                true => live.collect(tick, index, touch, reg),
+                false => live.touch(tick, touch, reg),
+            }
         }
         if self.touched.is_some() {
             for touch in &step.touches {
                 self.note_touch(touch, self.streams[index].added(touch.reg));
-            }
-            return;
-        }
-        if let Some(memo) = step.dynamic.and_then(|dynamic| self.memos[index][dynamic as usize].as_ref()) {
-            for touch in &memo.touches {
-                live.touch(tick, touch, stream.added(touch.reg));
             }
         }
     }

@@ -1,15 +1,16 @@
 //! Nests of the matrix engine, taken as a whole where what comes of them is known.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::Device;
 use crate::code::{Code, Touch};
 use crate::error::SimError;
-use crate::live::STRETCH;
+use crate::live::{NestReads, STRETCH};
 use crate::mxu::MxuState;
 
 /// Reads that are kept of all outcomes together, at most.
-const MOST_READS: usize = 1 << 21;
+const MOST_READS: usize = 1 << 20;
 
 /// What came of a nest; ticks count from its start.
 struct Outcome {
@@ -21,16 +22,7 @@ struct Outcome {
     hazard: u64,
     /// The matrix engine at the stream's next instruction.
     mxu: MxuState,
-    reads: Vec<Read>,
-}
-
-/// The last read of stretches of the scratchpad side by side.
-struct Read {
-    tick: u64,
-    reg: u8,
-    /// The first stretch and their number, less the stretches that the register's value at the start skips.
-    first: i64,
-    count: i64,
+    reads: Rc<NestReads>,
 }
 
 /// A read in a nest.
@@ -71,13 +63,12 @@ impl Device<'_> {
         let known = &mut known[index][class as usize];
         self.nest_key(index, class, key);
         match known.get(key.as_slice()) {
-            Some(outcome) if self.may_replay(index, outcome) => {
+            Some(outcome) if self.may_replay(index, class, outcome) => {
                 self.replay(index, class, outcome);
                 Ok(())
             }
             Some(_) => self.simulate_nest(index, class),
             None => {
-                let registers = self.streams[index].registers;
                 let (now, complete) = (self.now, self.clocks[index].complete);
                 let hazard = self.counters.streams[index].hazard_ticks;
                 self.clocks[index].complete = now;
@@ -88,15 +79,15 @@ impl Device<'_> {
                 clock.complete = own.max(complete);
                 if let Some(touched) = self.touched.take()
                     && next <= self.settings.tick_limit
-                    && let Some(last) = self.last_reads(&touched, now, &registers)
+                    && let Some(all) = self.nest_reads(index, class, &touched, now)
                 {
-                    *reads += last.len();
+                    *reads += all.len();
                     let outcome = Outcome {
                         ticks: next - now,
                         complete: own - now,
                         hazard: self.counters.streams[index].hazard_ticks - hazard,
                         mxu: self.mxu[self.slots[index]].state(next),
-                        reads: last,
+                        reads: Rc::new(all),
                     };
                     known.insert(key.as_slice().into(), outcome);
                 }
@@ -125,17 +116,17 @@ impl Device<'_> {
     }
 
     /// Whether a known outcome stays within the limit, and its reads within the scratchpad.
-    fn may_replay(&self, index: usize, outcome: &Outcome) -> bool {
-        let live = &self.live[self.slots[index]];
+    fn may_replay(&self, index: usize, class: u32, outcome: &Outcome) -> bool {
+        let stretches = self.live[self.slots[index]].stretches();
         self.now + outcome.ticks <= self.settings.tick_limit
-            && outcome.reads.iter().all(|read| {
-                let first = self.first_stretch(index, read);
-                first >= 0 && first + read.count <= live.stretches()
-            })
+            && outcome.reads.within(&self.skipped(index, class), stretches)
     }
 
-    fn first_stretch(&self, index: usize, read: &Read) -> i64 {
-        read.first + self.streams[index].registers[usize::from(read.reg)].div_euclid(STRETCH)
+    /// How many stretches each address register skips now; a nest ends with the registers that it began with.
+    fn skipped(&self, index: usize, class: u32) -> Vec<i64> {
+        let addresses = &self.codes[index].nests.classes[class as usize].addresses;
+        let registers = &self.streams[index].registers;
+        addresses.iter().map(|register| registers[usize::from(*register)].div_euclid(STRETCH)).collect()
     }
 
     /// Let come of a nest what came of it before.
@@ -151,10 +142,8 @@ impl Device<'_> {
             }
         }
         self.counters.streams[index].hazard_ticks += outcome.hazard;
-        for read in &outcome.reads {
-            let first = self.first_stretch(index, read);
-            self.live[slot].read(first, read.count, now - self.jumped + read.tick);
-        }
+        let (reads, skipped) = (outcome.reads.clone(), self.skipped(index, class));
+        self.live[slot].collect_nest(now - self.jumped, index, reads, skipped);
         self.mxu[slot].set_state(&outcome.mxu, now + outcome.ticks);
         let clock = &mut self.clocks[index];
         clock.next = now + outcome.ticks;
@@ -176,29 +165,21 @@ impl Device<'_> {
         }
     }
 
-    /// The last read of each stretch, by tick from `start` on, where these were the registers; none if some are outside.
-    fn last_reads(&self, touched: &[Touched], start: u64, registers: &[i64; 32]) -> Option<Vec<Read>> {
-        let mut last: BTreeMap<(u8, i64), u64> = BTreeMap::new();
-        for Touched { tick, reg, bytes: (first, end) } in touched {
-            let skipped = registers[usize::from(*reg)].div_euclid(STRETCH);
-            if *first < 0 || *end > self.live[0].stretches() * STRETCH {
+    /// The reads of a nest that began at the tick `start`; none if some are outside.
+    fn nest_reads(&self, index: usize, class: u32, touched: &[Touched], start: u64) -> Option<NestReads> {
+        let addresses = &self.codes[index].nests.classes[class as usize].addresses;
+        let skipped = self.skipped(index, class);
+        let end = self.live[self.slots[index]].stretches() * STRETCH;
+        let mut all = Vec::new();
+        for touched in touched.iter().filter(|touched| touched.bytes.0 < touched.bytes.1) {
+            if touched.bytes.0 < 0 || touched.bytes.1 > end {
                 return None;
             }
-            if first < end {
-                let stretches = first.div_euclid(STRETCH)..=(end - 1).div_euclid(STRETCH);
-                last.extend(stretches.map(|stretch| ((*reg, stretch - skipped), tick - start)));
-            }
+            let register = addresses.binary_search(&touched.reg).ok()?;
+            let stretches = touched.bytes.0 / STRETCH..=(touched.bytes.1 - 1) / STRETCH;
+            let tick = touched.tick - start;
+            all.extend(stretches.map(|stretch| (register, stretch - skipped[register], tick)));
         }
-        let mut reads: Vec<Read> = Vec::new();
-        for ((reg, first), tick) in last {
-            match reads.last_mut() {
-                Some(read) if (read.reg, read.tick, read.first + read.count) == (reg, tick, first) => {
-                    read.count += 1;
-                }
-                _ => reads.push(Read { tick, reg, first, count: 1 }),
-            }
-        }
-        reads.sort_by_key(|read| read.tick);
-        Some(reads)
+        Some(NestReads::new(all, addresses.len()))
     }
 }
