@@ -227,8 +227,8 @@ impl OnChip {
         other: &[Touch],
         work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
     ) {
-        let touches: Vec<Touch> = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
-        self.flow.submit(&touches, Box::new(work));
+        let touches = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
+        self.flow.submit(touches, Box::new(work));
     }
 
     /// Check that an operand was written in these partitions.

@@ -34,11 +34,8 @@ pub(crate) struct Touch {
     pub(crate) field: u8,
 }
 
-impl Touch {
-    fn conflicts(&self, other: &Touch) -> bool {
-        (self.writes || other.writes) && self.memory == other.memory && self.rect.meets(&other.rect)
-    }
-}
+/// What one task touches.
+pub(crate) type Touches = smallvec::SmallVec<[Touch; 4]>;
 
 /// Where in the program a task comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +74,8 @@ struct State {
     tasks: VecDeque<Task>,
     /// Numbers of those that may run, the earliest first.
     ready: BinaryHeap<Reverse<u64>>,
+    /// What the tasks that are not done touch in each memory.
+    under_way: Vec<Vec<UnderWay>>,
     unfinished: usize,
     sleeping: usize,
     /// The first task that failed.
@@ -84,11 +83,18 @@ struct State {
     panicked: bool,
 }
 
+/// A touch of a task that is not done.
+struct UnderWay {
+    rect: Rect,
+    writes: bool,
+    task: u64,
+}
+
 struct Task {
-    touches: Arc<[Touch]>,
+    touches: Touches,
     tag: Tag,
     work: Option<Work>,
-    /// Tasks that this one waits for, and those that wait for it.
+    /// How many tasks this one waits for, and which wait for it.
     waits: usize,
     after: Vec<u64>,
     done: bool,
@@ -150,25 +156,38 @@ impl Flow {
     }
 
     /// Run a task when what it touches is free: at once if there is no other thread. One thread only may submit.
-    pub(crate) fn submit(&self, touches: &[Touch], work: Work) {
+    pub(crate) fn submit(&self, touches: Touches, work: Work) {
         let tag = self.tag();
         if self.members.is_empty() {
-            if let Err(kind) = work(&mut self.shared.grant(touches)) {
+            if let Err(kind) = work(&mut self.shared.grant(&touches)) {
                 self.shared.fail(0, tag, kind);
             }
             return;
         }
         let mut state = self.shared.lock();
         let number = state.first + state.tasks.len() as u64;
-        let mut waits = 0;
-        for task in state.tasks.iter_mut().filter(|task| !task.done) {
-            if task.touches.iter().any(|earlier| touches.iter().any(|touch| touch.conflicts(earlier))) {
-                task.after.push(number);
-                waits += 1;
+        let (first, mut waits) = (state.first, 0);
+        let State { tasks, under_way, .. } = &mut *state;
+        for touch in &touches {
+            if under_way.len() <= touch.memory {
+                under_way.resize_with(touch.memory + 1, Vec::new);
+            }
+            for earlier in &under_way[touch.memory] {
+                if (touch.writes || earlier.writes) && touch.rect.meets(&earlier.rect) {
+                    let after = &mut tasks[(earlier.task - first) as usize].after;
+                    // A task of which several touches are in the way is waited for once.
+                    if after.last() != Some(&number) {
+                        after.push(number);
+                        waits += 1;
+                    }
+                }
             }
         }
-        let (touches, work, after) = (touches.into(), Some(work), Vec::new());
-        state.tasks.push_back(Task { touches, tag, work, waits, after, done: false });
+        for Touch { memory, rect, writes, .. } in touches.iter().copied() {
+            under_way[memory].push(UnderWay { rect, writes, task: number });
+        }
+        let (work, after) = (Some(work), Vec::new());
+        tasks.push_back(Task { touches, tag, work, waits, after, done: false });
         state.unfinished += 1;
         if waits == 0 {
             self.shared.make_ready(&mut state, number);
@@ -257,7 +276,7 @@ impl Shared {
         self.ready.fetch_sub(1, Ordering::Relaxed);
         let first = state.first;
         let task = &mut state.tasks[(number - first) as usize];
-        let (tag, touches, work) = (task.tag, Arc::clone(&task.touches), task.work.take());
+        let (tag, touches, work) = (task.tag, std::mem::take(&mut task.touches), task.work.take());
         drop(state);
         if let Some(work) = work {
             match catch_unwind(AssertUnwindSafe(|| work(&mut self.grant(&touches)))) {
@@ -270,6 +289,12 @@ impl Shared {
             }
         }
         let mut state = self.lock();
+        for touch in &touches {
+            let under_way = &mut state.under_way[touch.memory];
+            if let Some(at) = under_way.iter().position(|other| other.task == number) {
+                under_way.swap_remove(at);
+            }
+        }
         let first = state.first;
         let task = &mut state.tasks[(number - first) as usize];
         task.done = true;
@@ -370,7 +395,7 @@ mod tests {
             }
             Ok(())
         };
-        flow.submit(&touches, Box::new(work));
+        flow.submit(touches.into_iter().collect(), Box::new(work));
     }
 
     fn bytes(flow: &Flow) -> Vec<u8> {
@@ -413,7 +438,7 @@ mod tests {
                 let part = number as usize % 4;
                 let touches = [touch((part, part + 1), (0, 16), true, 0)];
                 let outcome = if fails { Err(TrapKind::Absent("anything")) } else { Ok(()) };
-                flow.submit(&touches, Box::new(move |_| outcome));
+                flow.submit(touches.into_iter().collect(), Box::new(move |_| outcome));
             }
             let tag = Tag { stream: 1, pc: 37, tick: 74 };
             assert_eq!(flow.finish(), Some((tag, TrapKind::Absent("anything"))), "{threads} threads");
@@ -424,7 +449,7 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller() {
         let flow = Flow::new(2, vec![Arena::new(1, 16)]);
-        flow.submit(&[], Box::new(|_| panic!("a task")));
+        flow.submit(Touches::new(), Box::new(|_| panic!("a task")));
         assert!(catch_unwind(AssertUnwindSafe(|| flow.drain())).is_err());
     }
 
