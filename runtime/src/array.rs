@@ -10,6 +10,7 @@ mod panel;
 use std::sync::{Arc, OnceLock};
 
 use kiln_machine::isa::{Dt, Space, View};
+use smallvec::{SmallVec, smallvec};
 
 use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
@@ -17,7 +18,7 @@ use crate::kernels::arena::{Granted, Lines, Rect};
 use crate::kernels::flow::Touch;
 use crate::kernels::product::{COLS, Offsets, Product, Quad, Stationary, Term, product};
 use crate::kernels::{self, Isa};
-use crate::lane::{self, OnChip, Place, Use};
+use crate::lane::{self, OnChip, Place, Rows, Use};
 use panel::{Integers, Panel, Terms};
 
 /// What a cell of the grid holds.
@@ -149,8 +150,12 @@ impl Grid {
         let load = Load { number: self.next, window, kind, panel: Arc::default() };
         self.next += 1;
         let (panel, touched) = (Arc::clone(&load.panel), [load.touch(chip, true)]);
-        chip.submit(&[(&place, place.part..place.part + parts, false)], &touched, move |granted| {
-            panel.get_or_init(|| Panel::load(granted, window, &place, transposed));
+        let parts = place.part..place.part + parts;
+        let rows = chip.rows(&place, parts.clone());
+        let uses: SmallVec<[Use<'_>; 1]> =
+            (!rows.are_borrowed()).then_some((&place, parts, false)).into_iter().collect();
+        chip.submit(&uses, &touched, move |granted| {
+            panel.get_or_init(|| Panel::load(granted, &rows, window, &place, transposed));
             Ok(())
         });
         self.loads.push(load);
@@ -253,7 +258,8 @@ impl Grid {
             }
             _ => None,
         };
-        let touched: Vec<Touch> = touch.into_iter().collect();
+        let touched: SmallVec<[Touch; 1]> = touch.into_iter().collect();
+        let rows = chip.rows(&moving, moving.part..moving.part + k);
         let cols = acc.elements();
         // A product that reads accumulators may read what another task of it writes.
         let apart = moving.space == Space::Spm && scales.is_none();
@@ -268,9 +274,12 @@ impl Grid {
             .collect();
         for (acc, moving) in pieces.unwrap_or_else(|| vec![(acc, moving)]) {
             let shape = Product { rows: m, cols: acc.elements(), depth: k, accumulate: mma.continues };
-            let task = Task { window, shape, acc, moving, zero: mma.zero, scales };
-            let mut uses: Vec<Use<'_>> =
-                vec![(&acc, acc.part..acc.part + m, true), (&moving, moving.part..moving.part + k, false)];
+            let rows = rows.clone();
+            let task = Task { window, shape, acc, moving, rows, zero: mma.zero, scales };
+            let mut uses: SmallVec<[Use<'_>; 4]> = smallvec![(&acc, acc.part..acc.part + m, true)];
+            if !task.rows.are_borrowed() {
+                uses.push((&moving, moving.part..moving.part + k, false));
+            }
             for scales in scales.iter().flatten() {
                 uses.push((scales, scales.part..scales.part + k.div_ceil(SCALED_ROWS), false));
             }
@@ -363,6 +372,8 @@ struct Task {
     shape: Product,
     acc: Place,
     moving: Place,
+    /// Where the moving operand's rows are.
+    rows: Rows,
     zero: (u8, u8),
     scales: Option<[Place; 2]>,
 }
@@ -384,7 +395,7 @@ impl Task {
     }
 
     fn run_floats(&self, granted: &mut Granted<'_>, stationary: Stationary<'_, f32>) {
-        let Self { shape, moving, .. } = self;
+        let Self { shape, moving, rows, .. } = self;
         let scaled = self
             .scales
             .as_ref()
@@ -394,7 +405,7 @@ impl Task {
             None => stationary,
         };
         let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [f32]| {
-            pack_floats(granted, moving, shape.depth, start, columns, panels);
+            pack_floats((rows, granted), moving, shape.depth, start, columns, panels);
             if let Some(scaled) = &scaled {
                 scaled.scale(start, columns, panels);
             }
@@ -403,7 +414,7 @@ impl Task {
     }
 
     fn run_integers(&self, granted: &mut Granted<'_>, operands: &[Integers<'_>]) {
-        let Self { window, shape, moving, zero, .. } = self;
+        let Self { window, shape, moving, rows: from, zero, .. } = self;
         // The bytes of u8 stand 128 above those that the kernel takes as signed ones.
         let above = if moving.dt == Dt::U8 { 128 } else { 0 };
         let zero_x = i32::from(zero.1) - above;
@@ -415,7 +426,7 @@ impl Task {
             let depth = shape.depth.div_ceil(4);
             let of_quads = Product { depth, accumulate: shape.accumulate || i > 0, ..*shape };
             let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [Quad]| {
-                pack_quads(granted, moving, shape.depth, start, columns, panels);
+                pack_quads((from, granted), moving, shape.depth, start, columns, panels);
             };
             compute(granted, &self.acc, of_quads, stationary, pack);
         }
@@ -521,7 +532,7 @@ const AHEAD: usize = 8;
 
 /// Panels of `depth` partitions of the moving operand.
 fn pack_floats(
-    granted: &Granted<'_>,
+    (rows, granted): (&Rows, &Granted<'_>),
     place: &Place,
     depth: usize,
     start: usize,
@@ -534,9 +545,9 @@ fn pack_floats(
         let part = place.part + k;
         if plain {
             if k + AHEAD < depth {
-                kernels::prefetch(granted.dense(place, part + AHEAD, start * 4, columns * 4));
+                kernels::prefetch(rows.dense(granted, place, part + AHEAD, start * 4, columns * 4));
             }
-            let bytes = granted.dense(place, part, start * 4, columns * 4);
+            let bytes = rows.dense(granted, place, part, start * 4, columns * 4);
             for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
                 let row = &mut panel[k * COLS..][..COLS];
                 for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -546,7 +557,7 @@ fn pack_floats(
         } else {
             for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
                 let width = COLS.min(start + columns - first);
-                granted.load(place, part, first, &mut panel[k * COLS..][..width]);
+                rows.load(granted, place, part, first, &mut panel[k * COLS..][..width]);
             }
         }
     }
@@ -554,7 +565,7 @@ fn pack_floats(
 
 /// The same of integers, as signed bytes: those of u8 less 128.
 fn pack_quads(
-    granted: &Granted<'_>,
+    (from, granted): (&Rows, &Granted<'_>),
     place: &Place,
     depth: usize,
     start: usize,
@@ -566,13 +577,13 @@ fn pack_quads(
     for k in (0..depth).step_by(4) {
         if place.is_dense() {
             for ahead in (k + AHEAD..depth).take(4) {
-                kernels::prefetch(granted.dense(place, place.part + ahead, start, columns));
+                kernels::prefetch(from.dense(granted, place, place.part + ahead, start, columns));
             }
         }
         let rows = (place.part + k, (depth - k).min(4));
         for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
             let width = COLS.min(start + columns - first);
-            lane::interleave(granted, place, rows, first, flip, &mut panel[k / 4 * COLS..][..width]);
+            lane::interleave((from, granted), place, rows, first, flip, &mut panel[k / 4 * COLS..][..width]);
         }
     }
 }

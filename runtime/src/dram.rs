@@ -155,6 +155,37 @@ impl Dram {
         Ok(())
     }
 
+    /// Rows of `len` bytes, `pitch` bytes apart from `address` on, where they lie in the source of an extent, if nothing
+    /// was written over them: its bytes, the place of the first row in them, and how far apart the rows are there.
+    pub(crate) fn rows_of_source(
+        &self,
+        address: u64,
+        (rows, len, pitch): (usize, usize, u64),
+    ) -> Option<(Bytes, usize, usize)> {
+        let (more, len) = ((rows as u64).checked_sub(1)?, len as u64);
+        let bytes = more * pitch + len;
+        let (index, row, column) = self.find(&mut Cursor::default(), address)?;
+        let extent = &self.extents[index];
+        let Source::Bytes { bytes: source, offset, pitch: apart } = &extent.source else { return None };
+        let gapless = extent.rows == 1 || (extent.row_bytes == extent.pitch && *apart == extent.pitch);
+        let rows_apart = if gapless && column + bytes <= (extent.rows - row) * extent.row_bytes {
+            pitch
+        } else if column + len <= extent.row_bytes
+            && (more == 0
+                || (pitch.is_multiple_of(extent.pitch) && row + more * (pitch / extent.pitch) < extent.rows))
+        {
+            pitch.checked_div(extent.pitch).unwrap_or(0) * apart
+        } else {
+            return None;
+        };
+        let first_page = address as usize / PAGE;
+        let pages = (address + bytes - 1) as usize / PAGE - first_page + 1;
+        if self.pages.iter().skip(first_page).take(pages).any(Option::is_some) {
+            return None;
+        }
+        Some((source.clone(), (offset + row * apart + column) as usize, rows_apart as usize))
+    }
+
     /// Bytes will soon be read.
     pub(crate) fn prefetch(&self, cursor: &mut Cursor, address: u64, len: usize) {
         if let Some(Some(page)) = self.pages.get(address as usize / PAGE) {

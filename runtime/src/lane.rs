@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kiln_machine::isa::{Dt, Space, View};
+use smallvec::SmallVec;
 
 use crate::convert::{self, Number};
 use crate::error::TrapKind;
@@ -149,6 +151,114 @@ impl Place {
     }
 }
 
+/// Rows that were loaded but not copied: what stands in some partitions is what stands in a file that nobody changes.
+///
+/// Weights are mostly read once, by the matrix engine, which can as well read them where they lie.
+#[derive(Clone)]
+pub(crate) struct Borrowed {
+    space: Space,
+    rect: Rect,
+    source: Bytes,
+    /// Where the first partition's row is in the source, and how far apart the rows are there.
+    offset: usize,
+    pitch: usize,
+}
+
+impl Borrowed {
+    /// `to` of these partitions, whose elements are one run of bytes each, from rows of a source.
+    pub(crate) fn new(to: &Place, parts: Range<usize>, source: Bytes, offset: usize, pitch: usize) -> Self {
+        debug_assert!(to.is_dense());
+        let rect = Rect { parts: (parts.start, parts.end), bytes: to.span };
+        Self { space: to.space, rect, source, offset, pitch }
+    }
+
+    /// The bytes of a partition.
+    fn row(&self, part: usize) -> &[u8] {
+        let first = self.offset + (part - self.rect.parts.0) * self.pitch;
+        &self.source[first..first + (self.rect.bytes.1 - self.rect.bytes.0)]
+    }
+
+    /// A part of it.
+    fn part(&self, rect: Rect) -> Option<Self> {
+        let (down, right) = (rect.parts.0 - self.rect.parts.0, rect.bytes.0 - self.rect.bytes.0);
+        let some = rect.parts.0 < rect.parts.1 && rect.bytes.0 < rect.bytes.1;
+        some.then(|| Self { rect, offset: self.offset + down * self.pitch + right, ..self.clone() })
+    }
+
+    /// What is left when a rectangle that it meets is written over.
+    fn without(&self, written: &Rect) -> impl Iterator<Item = Self> {
+        let Rect { parts, bytes } = self.rect;
+        let (first, end) = (parts.0.max(written.parts.0), parts.1.min(written.parts.1));
+        let (left, right) = (bytes.0.max(written.bytes.0), bytes.1.min(written.bytes.1));
+        let rects = [
+            Rect { parts: (parts.0, first), bytes },
+            Rect { parts: (end, parts.1), bytes },
+            Rect { parts: (first, end), bytes: (bytes.0, left) },
+            Rect { parts: (first, end), bytes: (right, bytes.1) },
+        ];
+        rects.into_iter().filter_map(|rect| self.part(rect))
+    }
+}
+
+/// The rows of an operand: on chip, or borrowed.
+#[derive(Clone, Default)]
+pub(crate) struct Rows(SmallVec<[Arc<Borrowed>; 8]>);
+
+impl Rows {
+    /// Whether they are borrowed.
+    pub(crate) fn are_borrowed(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The bytes of an operand in a partition, and the number of the first of them.
+    #[inline]
+    fn row<'a>(&'a self, granted: &'a Granted<'_>, place: &Place, part: usize) -> (&'a [u8], usize) {
+        match self.0.iter().find(|borrowed| (borrowed.rect.parts.0..borrowed.rect.parts.1).contains(&part)) {
+            Some(borrowed) => (borrowed.row(part), borrowed.rect.bytes.0),
+            None => granted.row(place.field, part),
+        }
+    }
+
+    /// Load elements `start..start + out.len()` of the operand as numbers.
+    pub(crate) fn load<N: Number>(
+        &self,
+        granted: &Granted<'_>,
+        place: &Place,
+        part: usize,
+        start: usize,
+        out: &mut [N],
+    ) {
+        load_from(self.row(granted, place, part), place, start, out);
+    }
+
+    /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
+    pub(crate) fn copy_out(
+        &self,
+        granted: &Granted<'_>,
+        place: &Place,
+        part: usize,
+        start: usize,
+        out: &mut [u8],
+    ) {
+        copy_from(self.row(granted, place, part), place, start, out);
+    }
+
+    /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense).
+    #[inline]
+    pub(crate) fn dense<'a>(
+        &'a self,
+        granted: &'a Granted<'_>,
+        place: &Place,
+        part: usize,
+        start: usize,
+        len: usize,
+    ) -> &'a [u8] {
+        debug_assert!(place.is_dense());
+        let (bytes, first) = self.row(granted, place, part);
+        &bytes[place.span.0 - first + start..][..len]
+    }
+}
+
 /// Both memories of a core.
 pub(crate) struct OnChip {
     flow: Arc<Flow>,
@@ -160,6 +270,8 @@ pub(crate) struct OnChip {
     /// What is written in all partitions of each group.
     groups: Vec<[Shadow; 2]>,
     next_field: Cell<u8>,
+    /// What was loaded but not copied; no two of them share bytes.
+    borrowed: Vec<Arc<Borrowed>>,
 }
 
 /// An operand of a task: where it is, the partitions of it that are touched, and whether they are written.
@@ -178,6 +290,7 @@ impl OnChip {
             written: (0..parts).map(shadows).collect(),
             groups: (0..parts.div_ceil(GROUP)).map(shadows).collect(),
             next_field: Cell::new(0),
+            borrowed: Vec::new(),
         }
     }
 
@@ -185,6 +298,7 @@ impl OnChip {
     pub(crate) fn clear(&mut self) {
         self.written.iter_mut().flatten().for_each(Shadow::clear);
         self.groups.iter_mut().flatten().for_each(Shadow::clear);
+        self.borrowed.clear();
     }
 
     /// Another instruction begins: its operands are counted from 0.
@@ -214,19 +328,80 @@ impl OnChip {
         Touch { memory, rect, writes: *writes, field: place.field }
     }
 
+    /// Rows stand on chip from here on, without being copied before somebody else than the matrix engine asks for them.
+    pub(crate) fn borrow(&mut self, rows: Borrowed) {
+        self.own(rows.space, &rows.rect, true);
+        self.borrowed.push(Arc::new(rows));
+    }
+
+    /// The borrowed rows of an operand, if all of them are.
+    pub(crate) fn rows(&self, place: &Place, parts: Range<usize>) -> Rows {
+        let mut rows = Rows::default();
+        let mut left = parts.len();
+        for borrowed in self.borrowed.iter().filter(|borrowed| borrowed.space == place.space) {
+            let Rect { parts: (start, end), bytes: (first, last) } = borrowed.rect;
+            let shared = start.max(parts.start)..end.min(parts.end);
+            if !shared.is_empty() && first <= place.span.0 && place.span.1 <= last {
+                left -= shared.len();
+                rows.0.push(Arc::clone(borrowed));
+            }
+        }
+        if left == 0 { rows } else { Rows::default() }
+    }
+
+    /// Copy what is borrowed in a rectangle, unless all of that is written over.
+    fn own(&mut self, space: Space, rect: &Rect, overwritten: bool) {
+        let mut at = 0;
+        while let Some(borrowed) = self.borrowed.get(at) {
+            if borrowed.space != space || !borrowed.rect.meets(rect) {
+                at += 1;
+                continue;
+            }
+            let borrowed = self.borrowed.swap_remove(at);
+            if overwritten {
+                // What is left does not meet the rectangle.
+                self.borrowed.extend(borrowed.without(rect).map(Arc::new));
+                continue;
+            }
+            let memory = self.first_arena + space as usize;
+            let touch = Touch { memory, rect: borrowed.rect, writes: true, field: 0 };
+            let copy = move |granted: &mut Granted<'_>| {
+                for part in borrowed.rect.parts.0..borrowed.rect.parts.1 {
+                    granted.row_mut(0, part).0.copy_from_slice(borrowed.row(part));
+                }
+                Ok(())
+            };
+            self.flow.submit(SmallVec::from_iter([touch]), Box::new(copy));
+        }
+    }
+
+    /// Copy what is borrowed under these operands, unless it is written over.
+    fn own_all(&mut self, uses: &[Use<'_>]) {
+        if self.borrowed.is_empty() {
+            return;
+        }
+        for of in uses {
+            let (place, _, writes) = of;
+            let rect = self.touch(of).rect;
+            self.own(place.space, &rect, *writes && place.is_dense());
+        }
+    }
+
     /// Run `work` on these operands now that no task is under way.
-    pub(crate) fn now<R>(&self, uses: &[Use<'_>], work: impl FnOnce(&mut Granted<'_>) -> R) -> R {
+    pub(crate) fn now<R>(&mut self, uses: &[Use<'_>], work: impl FnOnce(&mut Granted<'_>) -> R) -> R {
+        self.own_all(uses);
         let touches: Vec<Touch> = uses.iter().map(|of| self.touch(of)).collect();
         self.flow.now(&touches, work)
     }
 
     /// Give a task to the flow; `other` is what it touches beside the operands.
     pub(crate) fn submit(
-        &self,
+        &mut self,
         uses: &[Use<'_>],
         other: &[Touch],
         work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
     ) {
+        self.own_all(uses);
         let touches = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
         self.flow.submit(touches, Box::new(work));
     }
@@ -379,12 +554,7 @@ impl Place {
 impl Granted<'_> {
     /// Load elements `start..start + out.len()` of the operand as numbers.
     pub(crate) fn load<N: Number>(&self, place: &Place, part: usize, start: usize, out: &mut [N]) {
-        let (bytes, first) = self.row(place.field, part);
-        let mut done = 0;
-        place.each_run_of(start, out.len(), |byte, run, stride| {
-            convert::load_run(bytes, byte - first, stride, place.dt, &mut out[done..done + run]);
-            done += run;
-        });
+        load_from(self.row(place.field, part), place, start, out);
     }
 
     /// Store numbers as elements `start..start + values.len()` of the operand.
@@ -399,18 +569,7 @@ impl Granted<'_> {
 
     /// Copy elements `start..` of the operand into dense bytes, whatever they mean.
     pub(crate) fn copy_out(&self, place: &Place, part: usize, start: usize, out: &mut [u8]) {
-        let (bytes, first) = self.row(place.field, part);
-        let mut done = 0;
-        place.each_run_of(start, out.len() / place.size, |byte, run, stride| {
-            let (out, byte) = (&mut out[done..done + run * place.size], byte - first);
-            match place.size {
-                size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
-                1 => pick::<1>(bytes, byte, stride, out),
-                2 => pick::<2>(bytes, byte, stride, out),
-                _ => pick::<4>(bytes, byte, stride, out),
-            }
-            done += run * place.size;
-        });
+        copy_from(self.row(place.field, part), place, start, out);
     }
 
     /// Copy dense bytes over elements `start..` of the operand.
@@ -427,14 +586,6 @@ impl Granted<'_> {
             }
             done += run * place.size;
         });
-    }
-
-    /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense).
-    #[inline]
-    pub(crate) fn dense(&self, place: &Place, part: usize, start: usize, len: usize) -> &[u8] {
-        debug_assert!(place.is_dense());
-        let (bytes, first) = self.row(place.field, part);
-        &bytes[place.span.0 - first + start..][..len]
     }
 
     /// All bytes of an operand that [is dense](Place::is_dense).
@@ -455,10 +606,34 @@ impl Granted<'_> {
     }
 }
 
+/// Elements `start..start + out.len()` of an operand as numbers, from its bytes in a partition.
+fn load_from<N: Number>((bytes, first): (&[u8], usize), place: &Place, start: usize, out: &mut [N]) {
+    let mut done = 0;
+    place.each_run_of(start, out.len(), |byte, run, stride| {
+        convert::load_run(bytes, byte - first, stride, place.dt, &mut out[done..done + run]);
+        done += run;
+    });
+}
+
+/// The same as dense bytes, whatever they mean.
+fn copy_from((bytes, first): (&[u8], usize), place: &Place, start: usize, out: &mut [u8]) {
+    let mut done = 0;
+    place.each_run_of(start, out.len() / place.size, |byte, run, stride| {
+        let (out, byte) = (&mut out[done..done + run * place.size], byte - first);
+        match place.size {
+            size if stride == size as isize => out.copy_from_slice(&bytes[byte..byte + out.len()]),
+            1 => pick::<1>(bytes, byte, stride, out),
+            2 => pick::<2>(bytes, byte, stride, out),
+            _ => pick::<4>(bytes, byte, stride, out),
+        }
+        done += run * place.size;
+    });
+}
+
 /// Bytes of an operand from up to four partitions from `part` on, exclusive-or `flip`, as one row of quads; partitions
 /// beyond `parts` give 0.
 pub(crate) fn interleave(
-    granted: &Granted<'_>,
+    (rows, granted): (&Rows, &Granted<'_>),
     place: &Place,
     (part, parts): (usize, usize),
     start: usize,
@@ -466,14 +641,14 @@ pub(crate) fn interleave(
     out: &mut [Quad],
 ) {
     if parts >= 4 && place.is_dense() {
-        let rows = [0, 1, 2, 3].map(|i| granted.dense(place, part + i, start, out.len()));
-        return kernels::interleave(rows, flip, out);
+        let lines = [0, 1, 2, 3].map(|i| rows.dense(granted, place, part + i, start, out.len()));
+        return kernels::interleave(lines, flip, out);
     }
     const SOME: usize = 64;
     for (i, out) in out.chunks_mut(SOME).enumerate() {
         let mut side = [[flip; SOME]; 4];
         for (part, side) in (part..part + parts).zip(&mut side) {
-            granted.copy_out(place, part, start + i * SOME, &mut side[..out.len()]);
+            rows.copy_out(granted, place, part, start + i * SOME, &mut side[..out.len()]);
         }
         kernels::interleave(side.each_ref().map(|side| &side[..out.len()]), flip, out);
     }

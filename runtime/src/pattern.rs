@@ -66,6 +66,22 @@ impl DramPlace {
         Ok(Self { dt: pattern.dt, base: base.max(0) as u64, dims })
     }
 
+    /// If the elements of each partition are one run of bytes, and partitions follow one another upwards: the first
+    /// byte, the bytes of a partition, and those from one to the next.
+    pub(crate) fn rows_of_bytes(&self) -> Option<(u64, usize, u64)> {
+        let size = self.dt.bytes()? as usize;
+        let mut len = 1;
+        for (n, stride) in self.dims[1..].iter().rev().filter(|(n, _)| *n > 1) {
+            if *stride != len as i64 {
+                return None;
+            }
+            len *= n;
+        }
+        let (parts, stride) = self.dims[0];
+        let pitch = if parts > 1 { u64::try_from(stride).ok()? * size as u64 } else { 0 };
+        (pitch > 0 || parts == 1).then_some((self.base, len * size, pitch))
+    }
+
     /// First byte and one past the last.
     pub(crate) fn span(&self) -> (u64, u64) {
         let (mut low, mut high) = (0, 0);

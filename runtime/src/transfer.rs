@@ -14,11 +14,14 @@ use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::arena::{Granted, Rect};
 use crate::kernels::flow::Touch;
-use crate::lane::{OnChip, Place};
+use crate::lane::{Borrowed, OnChip, Place, Rows};
 use crate::pattern::DramPlace;
 
 /// Bytes from which a transfer is worth a task for each thread.
 const PARALLEL_BYTES: usize = 1 << 16;
+
+/// Bytes from which rows are borrowed rather than copied.
+const BORROWED_BYTES: usize = 1 << 13;
 
 /// Partitions that are read together from DRAM where they lie side by side in it.
 const TOGETHER: usize = 32;
@@ -76,6 +79,10 @@ pub(crate) fn load(
     let from = DramPlace::new(from.pattern, from.reg, dram.size())?;
     let parts = parts as usize;
     chip.mark(&to, to.part..to.part + parts);
+    if let Some(rows) = borrowed(chip, dram, &to, &from, parts) {
+        chip.borrow(rows);
+        return Ok(());
+    }
     let row_bytes = to.elements() * dense_size(from.dense_dt());
     let whole = (1..parts).any(|p| from.splits_a_byte(p as i64));
     let tasks = if whole || row_bytes * parts < PARALLEL_BYTES { 1 } else { chip.threads().min(parts) };
@@ -95,6 +102,26 @@ pub(crate) fn load(
         });
     }
     Ok(())
+}
+
+/// The rows that a load brings, if they can stay where they are: as they are on chip, one run of bytes each, in a file.
+fn borrowed(
+    chip: &OnChip,
+    dram: &SharedDram,
+    to: &Place,
+    from: &DramPlace,
+    parts: usize,
+) -> Option<Borrowed> {
+    let (address, len, pitch) = from.rows_of_bytes()?;
+    if !to.is_dense() || to.dt != from.dt || len * parts < BORROWED_BYTES {
+        return None;
+    }
+    let touched = in_dram(chip, from, false);
+    if !chip.flow().is_settled(touched.memory, &touched.rect) {
+        return None;
+    }
+    let (source, offset, pitch) = dram.read().rows_of_source(address, (parts, len, pitch))?;
+    Some(Borrowed::new(to, to.part..to.part + parts, source, offset, pitch))
 }
 
 /// All partitions from one dense copy.
@@ -241,7 +268,11 @@ pub(crate) fn store(
             }
             let row = to.row(part as i64);
             if from.is_dense() && from.dt == to.dt {
-                row.write_by(&walk, &mut dram, granted.dense(&from, from.part + part, 0, row_bytes))?;
+                row.write_by(
+                    &walk,
+                    &mut dram,
+                    Rows::default().dense(granted, &from, from.part + part, 0, row_bytes),
+                )?;
             } else {
                 take(granted, &from, from.part + part, &mut bytes, to.dt);
                 row.write_by(&walk, &mut dram, &bytes)?;

@@ -8,7 +8,7 @@ use super::Window;
 use crate::kernels;
 use crate::kernels::arena::Granted;
 use crate::kernels::product::{Offsets, Quad, Stationary};
-use crate::lane::{self, Place};
+use crate::lane::{self, Place, Rows};
 
 /// Terms between the rows of a panel, so that rows do not share their places in the host's caches.
 const GAP: usize = 16;
@@ -87,27 +87,33 @@ impl Integers<'_> {
 
 impl Panel {
     /// What a load reads from a place; its type is one that the array takes.
-    pub(super) fn load(granted: &Granted<'_>, window: Window, place: &Place, transposed: bool) -> Self {
+    pub(super) fn load(
+        granted: &Granted<'_>,
+        from: &Rows,
+        window: Window,
+        place: &Place,
+        transposed: bool,
+    ) -> Self {
         let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
         let pitch = free + GAP;
         if place.dt.is_integer() {
             let above = if place.dt == Dt::I8 { 128 } else { 0 };
-            let quads = load_integers(granted, place, transposed, (parts, free, pitch), above as u8);
+            let quads = load_integers((from, granted), place, transposed, (parts, free, pitch), above as u8);
             return Self { window, transposed, pitch, terms: Terms::Integers(quads), above };
         }
         let mut terms = vec![0.0; parts * pitch];
         let plain = place.is_dense() && place.dt == Dt::F32;
         for (part, row) in (place.part..).zip(terms.chunks_mut(pitch)) {
-            if part + AHEAD < place.part + parts {
-                granted.ask_for(place, part + AHEAD);
-            }
             if plain {
-                let bytes = granted.dense(place, part, 0, free * 4);
+                if part + AHEAD < place.part + parts {
+                    kernels::prefetch(from.dense(granted, place, part + AHEAD, 0, free * 4));
+                }
+                let bytes = from.dense(granted, place, part, 0, free * 4);
                 for (term, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *term = f32::from_le_bytes(*bytes);
                 }
             } else {
-                granted.load(place, part, 0, &mut row[..free]);
+                from.load(granted, place, part, 0, &mut row[..free]);
             }
         }
         Self { window, transposed, pitch, terms: Terms::Floats(terms), above: 0 }
@@ -170,7 +176,7 @@ impl Panel {
 
 /// Rows of quads as a load reads them, from so many partitions of so many integers each.
 fn load_integers(
-    granted: &Granted<'_>,
+    (from, granted): (&Rows, &Granted<'_>),
     place: &Place,
     transposed: bool,
     (parts, free, pitch): (usize, usize, usize),
@@ -180,7 +186,7 @@ fn load_integers(
         let mut quads = vec![Quad::default(); parts * pitch];
         for (part, row) in (place.part..).zip(quads.chunks_mut(pitch)) {
             let mut bytes = [flip; 256];
-            granted.copy_out(place, part, 0, &mut bytes[..free]);
+            from.copy_out(granted, place, part, 0, &mut bytes[..free]);
             for (quad, bytes) in row[..free.div_ceil(4)].iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *quad = Quad(bytes.map(|byte| byte ^ flip));
             }
@@ -190,7 +196,7 @@ fn load_integers(
     let mut quads = vec![Quad::default(); parts.div_ceil(4) * pitch];
     for (four, row) in quads.chunks_mut(pitch).enumerate() {
         let rows = (place.part + four * 4, (parts - four * 4).min(4));
-        lane::interleave(granted, place, rows, 0, flip, &mut row[..free]);
+        lane::interleave((from, granted), place, rows, 0, flip, &mut row[..free]);
     }
     quads
 }

@@ -197,6 +197,13 @@ impl Flow {
         }
     }
 
+    /// Whether no task is under way that writes there.
+    pub(crate) fn is_settled(&self, memory: usize, rect: &Rect) -> bool {
+        let state = self.shared.lock();
+        let under_way = state.under_way.get(memory).into_iter().flatten();
+        !under_way.into_iter().any(|earlier| earlier.writes && earlier.rect.meets(rect))
+    }
+
     /// Run what is left; then no task is under way.
     ///
     /// # Panics
