@@ -264,7 +264,7 @@ impl Grid {
         // A product that reads accumulators may read what another task of it writes.
         let apart = moving.space == Space::Spm && scales.is_none();
         let tasks = if apart && cols >= 2 * CUT { chip.threads().min(cols / CUT) } else { 1 };
-        let each = cols.div_ceil(tasks).next_multiple_of(COLS);
+        let each = cols.div_ceil(tasks).next_multiple_of(16);
         let pieces: Option<Vec<(Place, Place)>> = (0..cols)
             .step_by(each)
             .map(|first| {

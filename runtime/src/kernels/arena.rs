@@ -212,27 +212,21 @@ impl<'a> Lines<'a> {
         (self.rows, self.len)
     }
 
-    /// Some bytes of `COUNT` rows from `first` on; of rows beyond the last, none.
+    /// Some bytes of a row.
     ///
     /// # Panics
-    /// If the bytes leave the rows.
-    #[inline]
-    pub(crate) fn tile<const COUNT: usize>(
-        &mut self,
-        first: usize,
-        bytes: std::ops::Range<usize>,
-    ) -> [&mut [u8]; COUNT] {
-        assert!(bytes.start <= bytes.end && bytes.end <= self.len);
-        std::array::from_fn(|row| {
-            if first + row < self.rows {
-                // SAFETY: the row holds these bytes, rows do not overlap, and `self` is borrowed mutably.
-                unsafe {
-                    let start = self.start.add((first + row) * self.pitch + bytes.start);
-                    std::slice::from_raw_parts_mut(start, bytes.len())
-                }
-            } else {
-                Default::default()
-            }
-        })
+    /// If they leave it.
+    pub(super) fn line(&mut self, row: usize, bytes: std::ops::Range<usize>) -> &mut [u8] {
+        assert!(row < self.rows && bytes.start <= bytes.end && bytes.end <= self.len);
+        // SAFETY: the row holds these bytes, and `self` is borrowed mutably.
+        unsafe {
+            let start = self.start.add(row * self.pitch + bytes.start);
+            std::slice::from_raw_parts_mut(start, bytes.len())
+        }
+    }
+
+    /// The first row's first byte, and how far apart the rows are.
+    pub(super) fn raw(&mut self) -> (*mut u8, usize) {
+        (self.start, self.pitch)
     }
 }

@@ -16,10 +16,8 @@ use super::arena::Lines;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
-/// Result rows that one register block holds.
-pub(crate) const ROWS: usize = 8;
-/// Result columns that one register block holds.
-pub(crate) const COLS: usize = 32;
+/// Result columns that register blocks hold.
+pub(crate) const COLS: usize = 48;
 
 /// Panels that are packed together: so many columns are read from each partition at once.
 const PANELS: usize = 8;
@@ -76,20 +74,20 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
     /// A term that adds up another one's.
     const ONES: Self;
 
-    /// One block of results.
-    fn block(isa: Isa, accumulate: bool, s: &Block<'_, Self>, moving: &Panel<'_, Self>, tile: Tile<'_>);
+    /// The results of one panel, in columns of the lines.
+    ///
+    /// # Panics
+    /// If the stationary operand or the lines do not hold as many rows and columns.
+    fn panel(
+        isa: Isa,
+        accumulate: bool,
+        s: &Stationary<'_, Self>,
+        moving: &Panel<'_, Self>,
+        results: Tile<'_, '_>,
+    );
 
     /// Call `work` with a buffer of this thread; what is in it may be anything.
     fn with_buffer(len: usize, work: impl FnOnce(&mut [Self]));
-}
-
-/// [`ROWS`] rows of the stationary operand and what is added to their chains.
-pub(crate) struct Block<'a, T> {
-    pub(super) terms: &'a [T],
-    /// First terms of the rows.
-    pub(super) firsts: [usize; ROWS],
-    pub(super) step: usize,
-    pub(super) offsets: [i32; ROWS],
 }
 
 /// [`COLS`] columns of the moving operand, `[k][COLS]`, and what is added to their chains.
@@ -98,17 +96,36 @@ pub(crate) struct Panel<'a, T> {
     pub(super) offsets: &'a [i32; COLS],
 }
 
-impl<T> Block<'_, T> {
-    /// Whether `steps` steps of every row lie inside the terms.
-    pub(super) fn holds(&self, steps: usize) -> bool {
-        let reach = steps.saturating_sub(1) * self.step;
-        steps == 0 || self.firsts.iter().all(|first| first + reach < self.terms.len())
-    }
+/// Columns of a result, at least one and at most [`COLS`], in some rows.
+pub(crate) struct Tile<'a, 'b> {
+    pub(super) lines: &'a mut Lines<'b>,
+    /// The first column, and how many.
+    pub(super) first: usize,
+    pub(super) cols: usize,
 }
 
-/// The rows of a block of results, all of as many elements, at least one and at most [`COLS`]; rows beyond the result
-/// are empty, but the first never is.
-pub(crate) type Tile<'a> = [&'a mut [u8]; ROWS];
+impl<T> Stationary<'_, T> {
+    /// Whether `steps` steps of `rows` rows lie inside the terms.
+    fn holds(&self, rows: usize, steps: usize) -> bool {
+        let reach = rows.saturating_sub(1) * self.row + steps.saturating_sub(1) * self.step;
+        rows == 0 || steps == 0 || reach < self.terms.len()
+    }
+
+    /// What is added to the chains of a row.
+    #[inline]
+    pub(super) fn offset(&self, row: usize) -> i32 {
+        self.offsets.rows.get(row).copied().unwrap_or(0)
+    }
+
+    /// Check what the kernels rely on; the number of rows.
+    fn check(&self, moving: &Panel<'_, T>, tile: &Tile<'_, '_>) -> usize {
+        let (rows, bytes) = tile.lines.shape();
+        let steps = moving.terms.len() / COLS;
+        assert!(self.holds(rows, steps) && moving.terms.len() == steps * COLS);
+        assert!((1..=COLS).contains(&tile.cols) && (tile.first + tile.cols) * 4 <= bytes);
+        rows
+    }
+}
 
 thread_local! {
     static FLOATS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -128,16 +145,25 @@ impl Term for f32 {
         acc
     }
 
-    fn block(isa: Isa, accumulate: bool, s: &Block<'_, Self>, moving: &Panel<'_, Self>, tile: Tile<'_>) {
+    fn panel(
+        isa: Isa,
+        accumulate: bool,
+        s: &Stationary<'_, Self>,
+        moving: &Panel<'_, Self>,
+        tile: Tile<'_, '_>,
+    ) {
+        let rows = s.check(moving, &tile);
         match isa {
-            // SAFETY: `Isa::available` has seen the feature on this host, and `product` has asserted what covers
-            // every address that the kernel touches.
+            // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
+            // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => unsafe { x86::f32_avx512::block(accumulate, s, moving, tile) },
+            Isa::Avx512Vnni | Isa::Avx512 => unsafe {
+                x86::f32_avx512::panel(accumulate, s, moving, tile, rows)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::block(accumulate, s, moving, tile) },
-            Isa::Portable => block_portable(accumulate, s, moving, tile),
+            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile, rows) },
+            Isa::Portable => panel_portable(accumulate, s, moving, tile, rows),
         }
     }
 
@@ -160,21 +186,29 @@ impl Term for Quad {
         acc.wrapping_add(offset as u32)
     }
 
-    fn block(isa: Isa, accumulate: bool, s: &Block<'_, Self>, moving: &Panel<'_, Self>, tile: Tile<'_>) {
+    fn panel(
+        isa: Isa,
+        accumulate: bool,
+        s: &Stationary<'_, Self>,
+        moving: &Panel<'_, Self>,
+        tile: Tile<'_, '_>,
+    ) {
+        let rows = s.check(moving, &tile);
         match isa {
-            // SAFETY: as for f32.
+            // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
+            // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::block(accumulate, s, moving, tile) },
-            // SAFETY: as for f32.
+            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::panel(accumulate, s, moving, tile, rows) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { x86::quad_avx512::block(accumulate, s, moving, tile) },
-            // SAFETY: as for f32.
+            Isa::Avx512 => unsafe { x86::quad_avx512::panel(accumulate, s, moving, tile, rows) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::block(accumulate, s, moving, tile) },
-            // SAFETY: as for f32.
+            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::panel(accumulate, s, moving, tile, rows) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { x86::quad_avx2::block(accumulate, s, moving, tile) },
-            Isa::Portable => block_portable(accumulate, s, moving, tile),
+            Isa::Avx2 => unsafe { x86::quad_avx2::panel(accumulate, s, moving, tile, rows) },
+            Isa::Portable => panel_portable(accumulate, s, moving, tile, rows),
         }
     }
 
@@ -223,20 +257,8 @@ pub(crate) fn product<T: Term>(
                     offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
                 }
                 let panel = Panel { terms, offsets: &offsets };
-                let bytes = first * 4..end.min(first + COLS) * 4;
-                for row in (0..shape.rows).step_by(ROWS) {
-                    // Rows beyond the last repeat it; their results are dropped.
-                    let row_of = |r: usize| (row + r).min(shape.rows - 1);
-                    let offset = |r: usize| stationary.offsets.rows.get(row_of(r)).copied().unwrap_or(0);
-                    let block = Block {
-                        terms: stationary.terms,
-                        firsts: std::array::from_fn(|r| row_of(r) * stationary.row),
-                        step: stationary.step,
-                        offsets: std::array::from_fn(offset),
-                    };
-                    assert!(block.holds(shape.depth));
-                    T::block(isa, shape.accumulate, &block, &panel, result.tile(row, bytes.clone()));
-                }
+                let tile = Tile { lines: &mut *result, first, cols: COLS.min(end - first) };
+                T::panel(isa, shape.accumulate, &stationary, &panel, tile);
             }
         }
     });
@@ -244,24 +266,30 @@ pub(crate) fn product<T: Term>(
 
 /// The sum of each column of a panel.
 fn column_sums<T: Term>(isa: Isa, panel: &[T]) -> [i32; COLS] {
-    let ones = Block { terms: &[T::ONES], firsts: [0; ROWS], step: 0, offsets: [0; ROWS] };
+    let ones = Stationary { terms: &[T::ONES], row: 0, step: 0, offsets: Offsets::NONE };
     let panel = Panel { terms: panel, offsets: &[0; COLS] };
     let mut bytes = [0; COLS * 4];
-    let mut tile: Tile<'_> = Default::default();
-    tile[0] = &mut bytes;
-    T::block(isa, false, &ones, &panel, tile);
+    let mut lines = Lines::of(&mut bytes, COLS * 4, 1, COLS * 4);
+    T::panel(isa, false, &ones, &panel, Tile { lines: &mut lines, first: 0, cols: COLS });
     std::array::from_fn(|n| i32::from_le_bytes(std::array::from_fn(|i| bytes[n * 4 + i])))
 }
 
 /// The definition: each element is a chain in ascending k.
-fn block_portable<T: Term>(accumulate: bool, s: &Block<'_, T>, moving: &Panel<'_, T>, tile: Tile<'_>) {
-    for ((row, first), offset) in tile.into_iter().zip(s.firsts).zip(s.offsets) {
-        for (n, bytes) in row.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+fn panel_portable<T: Term>(
+    accumulate: bool,
+    s: &Stationary<'_, T>,
+    moving: &Panel<'_, T>,
+    tile: Tile<'_, '_>,
+    rows: usize,
+) {
+    for row in 0..rows {
+        let line = tile.lines.line(row, tile.first * 4..(tile.first + tile.cols) * 4);
+        for (n, bytes) in line.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut acc = if accumulate { u32::from_le_bytes(*bytes) } else { 0 };
             for (k, x) in moving.terms.as_chunks::<COLS>().0.iter().enumerate() {
-                acc = T::chain(acc, s.terms[first + k * s.step], x[n]);
+                acc = T::chain(acc, s.terms[row * s.row + k * s.step], x[n]);
             }
-            *bytes = T::offset(acc, offset.wrapping_add(moving.offsets[n])).to_le_bytes();
+            *bytes = T::offset(acc, s.offset(row).wrapping_add(moving.offsets[n])).to_le_bytes();
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Register blocks of products in x86 vectors.
 //!
 //! One macro writes them all: a block keeps its results in registers, and each step of k broadcasts a term of every
-//! row against the vectors of the moving operand's row. The last columns of a result take one vector where that is
-//! enough, and are loaded and stored in part.
+//! row against the vectors of the moving operand's row. The last columns of a result take as few vectors as they need,
+//! and are loaded and stored in part.
 
 use std::arch::x86_64::*;
 
-use super::product::{Block, COLS, Panel, Quad, ROWS, Tile};
+use super::product::{COLS, Panel, Quad, Stationary, Tile};
 
 macro_rules! block {
     (
         $(#[doc = $doc:literal])* $name:ident, $features:literal, $T:ty, $V:ident,
-        $rows:literal rows of 2 vectors of $lanes:literal,
+        $rows:literal rows of $vectors:literal vectors of $lanes:literal,
         zero $zero:ident, load $load:ident, load part $load_part:ident, store part $store_part:ident,
         broadcast $broadcast:expr, step $step:expr, offset $offset:expr
     ) => {
@@ -21,24 +21,28 @@ macro_rules! block {
             $(#[doc = $doc])*
             ///
             /// # Safety
-            /// The host has the features; the tile is one; the panel holds whole steps of [`COLS`] terms, and the block
-            /// [holds](Block::holds) as many.
+            /// The host has the features; the panel holds whole steps of [`COLS`] terms; the stationary operand holds as
+            /// many steps of `rows` rows; the lines hold the tile in as many.
             #[target_feature(enable = $features)]
-            pub(crate) unsafe fn block(accumulate: bool, s: &Block<'_, $T>, moving: &Panel<'_, $T>, mut tile: Tile<'_>) {
-                let cols = tile[0].len() / 4;
-                debug_assert!((1..=COLS).contains(&cols) && s.holds(moving.terms.len() / COLS));
-                debug_assert!(tile.iter().all(|row| row.is_empty() || row.len() == cols * 4));
-                for first_row in (0..ROWS).step_by($rows) {
-                    if tile[first_row].is_empty() {
-                        break;
-                    }
-                    for first_col in (0..cols).step_by(2 * $lanes) {
+            pub(crate) unsafe fn panel(
+                accumulate: bool,
+                s: &Stationary<'_, $T>,
+                moving: &Panel<'_, $T>,
+                tile: Tile<'_, '_>,
+                rows: usize,
+            ) {
+                let (start, pitch) = tile.lines.raw();
+                for row in (0..rows).step_by($rows) {
+                    for col in (0..tile.cols).step_by($vectors * $lanes) {
+                        let cols = tile.cols - col;
                         // SAFETY: the caller vouches for the extents.
                         unsafe {
-                            if cols - first_col > $lanes {
-                                part::<2>(accumulate, s, moving, &mut tile, first_row, first_col);
-                            } else {
-                                part::<1>(accumulate, s, moving, &mut tile, first_row, first_col);
+                            let first = start.add(row * pitch + (tile.first + col) * 4);
+                            let results = Results { first, pitch, rows: rows - row, cols };
+                            match cols.div_ceil($lanes).min($vectors) {
+                                1 => part::<1>(accumulate, s, moving, results, (row, col)),
+                                2 => part::<2>(accumulate, s, moving, results, (row, col)),
+                                _ => part::<$vectors>(accumulate, s, moving, results, (row, col)),
                             }
                         }
                     }
@@ -50,35 +54,31 @@ macro_rules! block {
             #[inline]
             unsafe fn part<const VECTORS: usize>(
                 accumulate: bool,
-                s: &Block<'_, $T>,
+                s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
-                tile: &mut Tile<'_>,
-                first_row: usize,
-                first_col: usize,
+                results: Results,
+                (row, col): (usize, usize),
             ) {
+                let Results { first, pitch, rows, cols } = results;
                 let steps = moving.terms.len() / COLS;
-                let cols = tile[first_row].len() / 4 - first_col;
-                // Rows that are not there are those of the first, and never stored.
-                let first = tile[first_row].as_mut_ptr();
-                let rows: [*mut u8; $rows] = std::array::from_fn(|r| match &mut tile[first_row + r] {
-                    row if row.is_empty() => first.wrapping_add(first_col * 4),
-                    row => row.as_mut_ptr().wrapping_add(first_col * 4),
-                });
-                // SAFETY: the caller vouches for the extents: the rows and columns lie inside the tile, of vectors
+                // Rows that are not there are the last one's, and never stored.
+                let of = |r: usize| r.min(rows - 1);
+                let lines: [*mut u8; $rows] = std::array::from_fn(|r| first.wrapping_add(of(r) * pitch));
+                let terms: [*const $T; $rows] =
+                    std::array::from_fn(|r| s.terms.as_ptr().wrapping_add((row + of(r)) * s.row));
+                // SAFETY: the caller vouches for the extents: the rows and columns lie inside the lines, of vectors
                 // only the part that does, and every step of every row inside the terms. All accesses are unaligned.
                 unsafe {
                     let mut acc = [[$zero(); VECTORS]; $rows];
                     if accumulate {
-                        for (acc, row) in acc.iter_mut().zip(rows) {
+                        for (acc, line) in acc.iter_mut().zip(lines) {
                             for (v, acc) in acc.iter_mut().enumerate() {
-                                *acc = $load_part(row.add(v * $lanes * 4).cast(), cols - v * $lanes);
+                                *acc = $load_part(line.add(v * $lanes * 4).cast(), cols - v * $lanes);
                             }
                         }
                     }
                     let mut at = 0;
-                    let terms: [*const $T; $rows] =
-                        std::array::from_fn(|r| s.terms.as_ptr().wrapping_add(s.firsts[first_row + r]));
-                    let mut x = moving.terms.as_ptr().add(first_col);
+                    let mut x = moving.terms.as_ptr().add(col);
                     for _ in 0..steps {
                         let vectors: [$V; VECTORS] = std::array::from_fn(|v| $load(x.add(v * $lanes).cast()));
                         for (acc, term) in acc.iter_mut().zip(terms) {
@@ -90,13 +90,11 @@ macro_rules! block {
                         at += s.step;
                         x = x.wrapping_add(COLS);
                     }
-                    for (r, (acc, row)) in acc.into_iter().zip(rows).enumerate() {
-                        if r == 0 || !tile[first_row + r].is_empty() {
-                            for (v, acc) in acc.into_iter().enumerate() {
-                                let columns: *const i32 = moving.offsets.as_ptr().add(first_col + v * $lanes);
-                                let acc = $offset(acc, s.offsets[first_row + r], columns);
-                                $store_part(row.add(v * $lanes * 4).cast(), cols - v * $lanes, acc);
-                            }
+                    for (r, (acc, line)) in acc.into_iter().zip(lines).enumerate().take(rows) {
+                        for (v, acc) in acc.into_iter().enumerate() {
+                            let columns: *const i32 = moving.offsets.as_ptr().add(col + v * $lanes);
+                            let acc = $offset(acc, s.offset(row + r), columns);
+                            $store_part(line.add(v * $lanes * 4).cast(), cols - v * $lanes, acc);
                         }
                     }
                 }
@@ -105,16 +103,25 @@ macro_rules! block {
     };
 }
 
+/// Where results are: the first one, how far apart rows are, and rows and columns from there on.
+#[derive(Clone, Copy)]
+struct Results {
+    first: *mut u8,
+    pitch: usize,
+    rows: usize,
+    cols: usize,
+}
+
 block! {
-    /// 8 × 32 results in sixteen 512-bit registers.
-    f32_avx512, "avx512f", f32, __m512, 8 rows of 2 vectors of 16,
+    /// 8 × 48 results in 24 512-bit registers.
+    f32_avx512, "avx512f", f32, __m512, 8 rows of 3 vectors of 16,
     zero _mm512_setzero_ps, load _mm512_loadu_ps, load part load_512_ps, store part store_512_ps,
     broadcast |term: *const f32| _mm512_set1_ps(*term), step |acc, s, x| _mm512_fmadd_ps(s, x, acc),
     offset |acc, _: i32, _: *const i32| acc
 }
 
 block! {
-    /// 8 × 32 results as four passes of 4 × 16 in eight 256-bit registers.
+    /// 4 × 16 results in eight 256-bit registers.
     f32_avx2, "avx2,fma", f32, __m256, 4 rows of 2 vectors of 8,
     zero _mm256_setzero_ps, load _mm256_loadu_ps, load part load_256_ps, store part store_256_ps,
     broadcast |term: *const f32| _mm256_set1_ps(*term), step |acc, s, x| _mm256_fmadd_ps(s, x, acc),
@@ -122,8 +129,8 @@ block! {
 }
 
 block! {
-    /// 8 × 32 results; a step is the dot product of four bytes.
-    quad_avx512_vnni, "avx512f,avx512bw,avx512vnni", Quad, __m512i, 8 rows of 2 vectors of 16,
+    /// 8 × 48 results; a step is the dot product of four bytes.
+    quad_avx512_vnni, "avx512f,avx512bw,avx512vnni", Quad, __m512i, 8 rows of 3 vectors of 16,
     zero _mm512_setzero_si512, load _mm512_loadu_si512, load part load_512, store part store_512,
     broadcast |term: *const Quad| _mm512_set1_epi32(*term.cast()), step |acc, s, x| _mm512_dpbusd_epi32(acc, s, x),
     offset offset_512
@@ -131,7 +138,7 @@ block! {
 
 block! {
     /// The same with multiplications of 16 bits: those of bytes saturate.
-    quad_avx512, "avx512f,avx512bw", Quad, __m512i, 8 rows of 2 vectors of 16,
+    quad_avx512, "avx512f,avx512bw", Quad, __m512i, 8 rows of 3 vectors of 16,
     zero _mm512_setzero_si512, load _mm512_loadu_si512, load part load_512, store part store_512,
     broadcast |term: *const Quad| _mm512_set1_epi32(*term.cast()),
     step |acc, s, x| {
