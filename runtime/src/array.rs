@@ -154,7 +154,7 @@ impl Grid {
         let rows = chip.rows(&place, parts.clone());
         let uses: SmallVec<[Use<'_>; 1]> =
             (!rows.are_borrowed()).then_some((&place, parts, false)).into_iter().collect();
-        chip.submit(&uses, &touched, move |granted| {
+        chip.submit(None, &uses, &touched, move |granted| {
             panel.get_or_init(|| Panel::load(granted, &rows, window, &place, transposed));
             Ok(())
         });
@@ -272,7 +272,7 @@ impl Grid {
                 Some((acc.part_of(first, len)?, moving.part_of(first, len)?))
             })
             .collect();
-        for (acc, moving) in pieces.unwrap_or_else(|| vec![(acc, moving)]) {
+        for (piece, (acc, moving)) in pieces.unwrap_or_else(|| vec![(acc, moving)]).into_iter().enumerate() {
             let shape = Product { rows: m, cols: acc.elements(), depth: k, accumulate: mma.continues };
             let rows = rows.clone();
             let task = Task { window, shape, acc, moving, rows, zero: mma.zero, scales };
@@ -284,7 +284,7 @@ impl Grid {
                 uses.push((scales, scales.part..scales.part + k.div_ceil(SCALED_ROWS), false));
             }
             let held = held.clone();
-            chip.submit(&uses, &touched, move |granted| {
+            chip.submit(Some(piece), &uses, &touched, move |granted| {
                 task.run(granted, &held);
                 Ok(())
             });
@@ -311,7 +311,7 @@ impl Grid {
         prepare(chip, parts, &[(&from, Role::Read)])?;
         prepare(chip, n, &[(&to, Role::Write)])?;
         let uses = [(&from, from.part..from.part + parts, false), (&to, to.part..to.part + n, true)];
-        chip.submit(&uses, &[], move |granted| {
+        chip.submit(None, &uses, &[], move |granted| {
             if from.dt.is_integer() {
                 transpose_as::<i32>(granted, &from, &to, parts, n);
             } else {

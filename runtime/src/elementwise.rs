@@ -122,12 +122,12 @@ pub(crate) fn each_part<N: Scratched>(
     prepare(chip, parts, places)?;
     let elements = places.iter().map(|(place, _)| place.elements()).max().unwrap_or(0);
     let (work, all) = (Arc::new(work), places.iter().map(|(place, _)| **place).collect::<Arc<[Place]>>());
-    for range in cut(chip, parts, elements) {
+    for (piece, range) in cut(chip, parts, elements).enumerate() {
         let of = |place: &Place| place.part + range.start..place.part + range.end;
         let uses: Vec<Use<'_>> =
             places.iter().map(|(place, role)| (*place, of(place), *role != Role::Read)).collect();
         let (work, all) = (Arc::clone(&work), Arc::clone(&all));
-        chip.submit(&uses, &[], move |granted| {
+        chip.submit(Some(piece), &uses, &[], move |granted| {
             N::with_scratch(|scratch| {
                 for index in range.clone() {
                     if index + AHEAD < range.end {

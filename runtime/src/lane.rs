@@ -156,7 +156,6 @@ impl Place {
 /// Weights are mostly read once, by the matrix engine, which can as well read them where they lie.
 #[derive(Clone)]
 pub(crate) struct Borrowed {
-    space: Space,
     rect: Rect,
     source: Bytes,
     /// Where the first partition's row is in the source, and how far apart the rows are there.
@@ -169,7 +168,7 @@ impl Borrowed {
     pub(crate) fn new(to: &Place, parts: Range<usize>, source: Bytes, offset: usize, pitch: usize) -> Self {
         debug_assert!(to.is_dense());
         let rect = Rect { parts: (parts.start, parts.end), bytes: to.span };
-        Self { space: to.space, rect, source, offset, pitch }
+        Self { rect, source, offset, pitch }
     }
 
     /// The bytes of a partition.
@@ -197,6 +196,71 @@ impl Borrowed {
             Rect { parts: (first, end), bytes: (right, bytes.1) },
         ];
         rects.into_iter().filter_map(|rect| self.part(rect))
+    }
+}
+
+/// All borrowed rows of a scratchpad, no two of which share bytes, found by the bytes that they stand for.
+#[derive(Default)]
+struct Lent {
+    rows: Vec<Option<Arc<Borrowed>>>,
+    free: Vec<usize>,
+    /// For each [`GRANULE`] bytes of a partition, the rows that stand for some of them.
+    granules: Vec<Vec<(Rect, usize)>>,
+}
+
+/// Bytes of a partition that borrowed rows are looked up together for.
+const GRANULE: usize = 2048;
+
+impl Lent {
+    /// None, in a memory of so many bytes in each partition.
+    fn new(size: usize) -> Self {
+        Self { granules: vec![Vec::new(); size.div_ceil(GRANULE)], ..Self::default() }
+    }
+
+    fn clear(&mut self) {
+        self.granules.iter_mut().for_each(Vec::clear);
+        self.rows.clear();
+        self.free.clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.len() == self.free.len()
+    }
+
+    fn granules_of(rect: &Rect) -> Range<usize> {
+        rect.bytes.0 / GRANULE..rect.bytes.1.div_ceil(GRANULE)
+    }
+
+    /// The numbers of all that share bytes with a rectangle.
+    fn meeting(&self, rect: &Rect) -> SmallVec<[usize; 16]> {
+        let mut found = SmallVec::new();
+        for granule in self.granules.get(Self::granules_of(rect)).unwrap_or_default() {
+            for (_, number) in granule.iter().filter(|(other, _)| other.meets(rect)) {
+                if !found.contains(number) {
+                    found.push(*number);
+                }
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, rows: Borrowed) {
+        let rect = rows.rect;
+        let number = self.free.pop().unwrap_or(self.rows.len());
+        if number == self.rows.len() {
+            self.rows.push(None);
+        }
+        self.rows[number] = Some(Arc::new(rows));
+        self.granules[Self::granules_of(&rect)].iter_mut().for_each(|granule| granule.push((rect, number)));
+    }
+
+    fn take(&mut self, number: usize) -> Option<Arc<Borrowed>> {
+        let rows = self.rows.get_mut(number)?.take()?;
+        self.free.push(number);
+        for granule in &mut self.granules[Self::granules_of(&rows.rect)] {
+            granule.retain(|(_, other)| *other != number);
+        }
+        Some(rows)
     }
 }
 
@@ -270,8 +334,8 @@ pub(crate) struct OnChip {
     /// What is written in all partitions of each group.
     groups: Vec<[Shadow; 2]>,
     next_field: Cell<u8>,
-    /// What was loaded but not copied; no two of them share bytes.
-    borrowed: Vec<Arc<Borrowed>>,
+    /// What was loaded into the scratchpad but not copied.
+    lent: Lent,
 }
 
 /// An operand of a task: where it is, the partitions of it that are touched, and whether they are written.
@@ -290,7 +354,7 @@ impl OnChip {
             written: (0..parts).map(shadows).collect(),
             groups: (0..parts.div_ceil(GROUP)).map(shadows).collect(),
             next_field: Cell::new(0),
-            borrowed: Vec::new(),
+            lent: Lent::new(spm),
         }
     }
 
@@ -298,7 +362,7 @@ impl OnChip {
     pub(crate) fn clear(&mut self) {
         self.written.iter_mut().flatten().for_each(Shadow::clear);
         self.groups.iter_mut().flatten().for_each(Shadow::clear);
-        self.borrowed.clear();
+        self.lent.clear();
     }
 
     /// Another instruction begins: its operands are counted from 0.
@@ -328,42 +392,41 @@ impl OnChip {
         Touch { memory, rect, writes: *writes, field: place.field }
     }
 
-    /// Rows stand on chip from here on, without being copied before somebody else than the matrix engine asks for them.
+    /// Rows stand in the scratchpad from here on, without being copied before somebody else than the matrix engine asks
+    /// for them.
     pub(crate) fn borrow(&mut self, rows: Borrowed) {
-        self.own(rows.space, &rows.rect, true);
-        self.borrowed.push(Arc::new(rows));
+        self.own(&rows.rect, true);
+        self.lent.add(rows);
     }
 
     /// The borrowed rows of an operand, if all of them are.
     pub(crate) fn rows(&self, place: &Place, parts: Range<usize>) -> Rows {
         let mut rows = Rows::default();
         let mut left = parts.len();
-        for borrowed in self.borrowed.iter().filter(|borrowed| borrowed.space == place.space) {
+        let rect = Rect { parts: (parts.start, parts.end), bytes: place.span };
+        if place.space != Space::Spm || self.lent.is_empty() {
+            return rows;
+        }
+        for number in self.lent.meeting(&rect) {
+            let Some(borrowed) = &self.lent.rows[number] else { continue };
             let Rect { parts: (start, end), bytes: (first, last) } = borrowed.rect;
-            let shared = start.max(parts.start)..end.min(parts.end);
-            if !shared.is_empty() && first <= place.span.0 && place.span.1 <= last {
-                left -= shared.len();
+            if first <= place.span.0 && place.span.1 <= last {
+                left -= end.min(parts.end) - start.max(parts.start);
                 rows.0.push(Arc::clone(borrowed));
             }
         }
         if left == 0 { rows } else { Rows::default() }
     }
 
-    /// Copy what is borrowed in a rectangle, unless all of that is written over.
-    fn own(&mut self, space: Space, rect: &Rect, overwritten: bool) {
-        let mut at = 0;
-        while let Some(borrowed) = self.borrowed.get(at) {
-            if borrowed.space != space || !borrowed.rect.meets(rect) {
-                at += 1;
-                continue;
-            }
-            let borrowed = self.borrowed.swap_remove(at);
+    /// Copy what is borrowed in a rectangle of the scratchpad, unless all of that is written over.
+    fn own(&mut self, rect: &Rect, overwritten: bool) {
+        for number in self.lent.meeting(rect) {
+            let Some(borrowed) = self.lent.take(number) else { continue };
             if overwritten {
-                // What is left does not meet the rectangle.
-                self.borrowed.extend(borrowed.without(rect).map(Arc::new));
+                borrowed.without(rect).for_each(|rows| self.lent.add(rows));
                 continue;
             }
-            let memory = self.first_arena + space as usize;
+            let memory = self.first_arena + Space::Spm as usize;
             let touch = Touch { memory, rect: borrowed.rect, writes: true, field: 0 };
             let copy = move |granted: &mut Granted<'_>| {
                 for part in borrowed.rect.parts.0..borrowed.rect.parts.1 {
@@ -371,19 +434,16 @@ impl OnChip {
                 }
                 Ok(())
             };
-            self.flow.submit(SmallVec::from_iter([touch]), Box::new(copy));
+            self.flow.submit(None, SmallVec::from_iter([touch]), Box::new(copy));
         }
     }
 
     /// Copy what is borrowed under these operands, unless it is written over.
     fn own_all(&mut self, uses: &[Use<'_>]) {
-        if self.borrowed.is_empty() {
-            return;
-        }
-        for of in uses {
-            let (place, _, writes) = of;
-            let rect = self.touch(of).rect;
-            self.own(place.space, &rect, *writes && place.is_dense());
+        for of in uses.iter().filter(|(place, ..)| place.space == Space::Spm) {
+            if !self.lent.is_empty() {
+                self.own(&self.touch(of).rect, of.2 && of.0.is_dense());
+            }
         }
     }
 
@@ -394,16 +454,17 @@ impl OnChip {
         self.flow.now(&touches, work)
     }
 
-    /// Give a task to the flow; `other` is what it touches beside the operands.
+    /// Give a task to the flow; `other` is what it touches beside the operands. For `piece` see [`Flow::submit`].
     pub(crate) fn submit(
         &mut self,
+        piece: Option<usize>,
         uses: &[Use<'_>],
         other: &[Touch],
         work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
     ) {
         self.own_all(uses);
         let touches = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
-        self.flow.submit(touches, Box::new(work));
+        self.flow.submit(piece, touches, Box::new(work));
     }
 
     /// Check that an operand was written in these partitions.

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use kiln_machine::isa::{AccessPattern, Dt, Imm32, RedOp, Shape, View};
+use kiln_machine::isa::{AccessPattern, Dt, Imm32, RedOp, Shape, Space, View};
 use kiln_machine::numerics;
 
 use crate::convert::{self, Number};
@@ -92,7 +92,7 @@ pub(crate) fn load(
         let uses = [(&to, to.part + first..to.part + first + count, true)];
         let touched = in_dram(chip, &if whole { from } else { from.rows(first, count) }, false);
         let dram = dram.clone();
-        chip.submit(&uses, &[touched], move |granted| {
+        chip.submit(None, &uses, &[touched], move |granted| {
             let loaded = if whole {
                 load_whole(granted, &dram, &to, &from, count)
             } else {
@@ -113,7 +113,7 @@ fn borrowed(
     parts: usize,
 ) -> Option<Borrowed> {
     let (address, len, pitch) = from.rows_of_bytes()?;
-    if !to.is_dense() || to.dt != from.dt || len * parts < BORROWED_BYTES {
+    if to.space != Space::Spm || !to.is_dense() || to.dt != from.dt || len * parts < BORROWED_BYTES {
         return None;
     }
     let touched = in_dram(chip, from, false);
@@ -209,7 +209,7 @@ pub(crate) fn load_quantised(
     let touched: Vec<Touch> =
         [&values, &scales].into_iter().chain(&zeros).map(|place| in_dram(chip, place, false)).collect();
     let dram = dram.clone();
-    chip.submit(&[(&to, to.part..to.part + parts, true)], &touched, move |granted| {
+    chip.submit(None, &[(&to, to.part..to.part + parts, true)], &touched, move |granted| {
         let dram = dram.read();
         let read = |from: &DramPlace| -> Result<Vec<f32>, TrapKind> {
             let dt = from.dense_dt();
@@ -251,7 +251,7 @@ pub(crate) fn store(
     chip.check(&from, of_parts.clone())?;
     let touched = [in_dram(chip, &to, true)];
     let dram = dram.clone();
-    chip.submit(&[(&from, of_parts, false)], &touched, move |granted| {
+    chip.submit(None, &[(&from, of_parts, false)], &touched, move |granted| {
         let row_bytes = from.elements() * dense_size(to.dt);
         if to.runs_over_partitions() {
             let mut bytes = vec![0; row_bytes * parts];
@@ -297,7 +297,7 @@ pub(crate) fn copy(chip: &mut OnChip, dst: Side<'_>, src: Side<'_>, shape: Shape
     }
     prepare(chip, parts, &[(&from, Role::Read), (&to, Role::Write)])?;
     let of = |place: &Place| place.part..place.part + parts;
-    chip.submit(&[(&from, of(&from), false), (&to, of(&to), true)], &[], move |granted| {
+    chip.submit(None, &[(&from, of(&from), false), (&to, of(&to), true)], &[], move |granted| {
         let mut bytes = vec![0; from.elements() * from.element_bytes()];
         for part in 0..parts {
             granted.copy_out(&from, from.part + part, 0, &mut bytes);
@@ -392,7 +392,7 @@ pub(crate) fn fill(chip: &mut OnChip, dst: Side<'_>, shape: Shape, value: Imm32)
     let to = dst.place(chip, shape.parts.into(), shape.n)?;
     let parts = to.part..to.part + usize::from(shape.parts);
     chip.mark(&to, parts.clone());
-    chip.submit(&[(&to, parts.clone(), true)], &[], move |granted| {
+    chip.submit(None, &[(&to, parts.clone(), true)], &[], move |granted| {
         for part in parts {
             if to.dt.is_integer() {
                 granted.store(&to, part, 0, &vec![value.as_i32(); to.elements()]);
@@ -443,33 +443,38 @@ pub(crate) fn indexed(
     let of = |place: &Place| place.part..place.part + parts;
     let touched = [in_dram(chip, &table, !gathers)];
     let dram = dram.clone();
-    chip.submit(&[(&here, of(&here), gathers), (&index, of(&index), false)], &touched, move |granted| {
-        let dt = table.dense_dt();
-        let mut bytes = vec![0; (n1 * n2) as usize * dense_size(dt)];
-        let mut indices = vec![0i32; n0 as usize];
-        let mut cursor = Cursor::default();
-        let row_elements = (n1 * n2) as usize;
-        for part in 0..parts {
-            granted.load(&index, index.part + part, 0, &mut indices);
-            for (i0, &at) in indices.iter().enumerate() {
-                if at < 0 || at as u32 >= count {
-                    return Err(TrapKind::Index { index: at.into(), size: count });
-                }
-                if table.splits_a_byte(at.into()) {
-                    return Err(TrapKind::ElementType { dt: table.dt });
-                }
-                let (row, start) = (table.row(at.into()), i0 * row_elements);
-                if gathers {
-                    row.read(&dram.read(), &mut cursor, &mut bytes).map_err(unwritten)?;
-                    put_from(granted, &here, here.part + part, start, &bytes, dt);
-                } else {
-                    take_from(granted, &here, here.part + part, start, &mut bytes, dt);
-                    row.write(&mut dram.write(), &bytes)?;
+    chip.submit(
+        None,
+        &[(&here, of(&here), gathers), (&index, of(&index), false)],
+        &touched,
+        move |granted| {
+            let dt = table.dense_dt();
+            let mut bytes = vec![0; (n1 * n2) as usize * dense_size(dt)];
+            let mut indices = vec![0i32; n0 as usize];
+            let mut cursor = Cursor::default();
+            let row_elements = (n1 * n2) as usize;
+            for part in 0..parts {
+                granted.load(&index, index.part + part, 0, &mut indices);
+                for (i0, &at) in indices.iter().enumerate() {
+                    if at < 0 || at as u32 >= count {
+                        return Err(TrapKind::Index { index: at.into(), size: count });
+                    }
+                    if table.splits_a_byte(at.into()) {
+                        return Err(TrapKind::ElementType { dt: table.dt });
+                    }
+                    let (row, start) = (table.row(at.into()), i0 * row_elements);
+                    if gathers {
+                        row.read(&dram.read(), &mut cursor, &mut bytes).map_err(unwritten)?;
+                        put_from(granted, &here, here.part + part, start, &bytes, dt);
+                    } else {
+                        take_from(granted, &here, here.part + part, start, &mut bytes, dt);
+                        row.write(&mut dram.write(), &bytes)?;
+                    }
                 }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     Ok(())
 }
 

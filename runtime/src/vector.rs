@@ -248,7 +248,7 @@ pub(crate) fn store_scalar(chip: &mut OnChip, dst: Arg<'_>, value: i64) -> Resul
     let place = dst.place(chip, Shape::new(1, [1, 1, 1]))?;
     let parts = place.part..place.part + 1;
     chip.mark(&place, parts.clone());
-    chip.submit(&[(&place, parts, true)], &[], move |granted| {
+    chip.submit(None, &[(&place, parts, true)], &[], move |granted| {
         granted.copy_in(&place, place.part, 0, &value.to_le_bytes()[..place.element_bytes()]);
         Ok(())
     });

@@ -101,19 +101,19 @@ impl Panel {
             let quads = load_integers((from, granted), place, transposed, (parts, free, pitch), above as u8);
             return Self { window, transposed, pitch, terms: Terms::Integers(quads), above };
         }
-        let mut terms = vec![0.0; parts * pitch];
+        let mut terms = Vec::with_capacity(parts * pitch);
         let plain = place.is_dense() && place.dt == Dt::F32;
-        for (part, row) in (place.part..).zip(terms.chunks_mut(pitch)) {
+        for (number, part) in (place.part..place.part + parts).enumerate() {
             if plain {
-                if part + AHEAD < place.part + parts {
+                if number + AHEAD < parts {
                     kernels::prefetch(from.dense(granted, place, part + AHEAD, 0, free * 4));
                 }
                 let bytes = from.dense(granted, place, part, 0, free * 4);
-                for (term, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *term = f32::from_le_bytes(*bytes);
-                }
+                terms.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+                terms.resize((number + 1) * pitch, 0.0);
             } else {
-                from.load(granted, place, part, 0, &mut row[..free]);
+                terms.resize((number + 1) * pitch, 0.0);
+                from.load(granted, place, part, 0, &mut terms[number * pitch..][..free]);
             }
         }
         Self { window, transposed, pitch, terms: Terms::Floats(terms), above: 0 }

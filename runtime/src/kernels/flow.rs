@@ -72,8 +72,8 @@ struct State {
     /// Number of the first task that is kept.
     first: u64,
     tasks: VecDeque<Task>,
-    /// Numbers of those that may run, the earliest first.
-    ready: BinaryHeap<Reverse<u64>>,
+    /// Numbers of those that may run, the earliest first: of those meant for each thread, and of those for any.
+    ready: Vec<BinaryHeap<Reverse<u64>>>,
     /// What the tasks that are not done touch in each memory.
     under_way: Vec<Vec<UnderWay>>,
     unfinished: usize,
@@ -93,6 +93,8 @@ struct UnderWay {
 struct Task {
     touches: Touches,
     tag: Tag,
+    /// The queue that it waits in.
+    queue: usize,
     work: Option<Work>,
     /// How many tasks this one waits for, and which wait for it.
     waits: usize,
@@ -103,9 +105,10 @@ struct Task {
 impl Flow {
     /// A flow in these memories, run by `threads` threads, the caller's included.
     pub(crate) fn new(threads: usize, arenas: Vec<Arena>) -> Self {
+        let queues = (0..threads.max(1) + 1).map(|_| BinaryHeap::new()).collect();
         let shared = Arc::new(Shared {
             arenas,
-            state: Mutex::default(),
+            state: Mutex::new(State { ready: queues, ..State::default() }),
             wake: Condvar::new(),
             ready: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
@@ -116,7 +119,7 @@ impl Flow {
             // A host that gives no more threads makes the flow slower, not wrong.
             std::thread::Builder::new()
                 .name(format!("kiln-values-{number}"))
-                .spawn(move || shared.serve())
+                .spawn(move || shared.serve(number))
                 .ok()
         };
         let members = (1..threads.max(1)).filter_map(member).collect();
@@ -156,7 +159,9 @@ impl Flow {
     }
 
     /// Run a task when what it touches is free: at once if there is no other thread. One thread only may submit.
-    pub(crate) fn submit(&self, touches: Touches, work: Work) {
+    ///
+    /// Tasks of one `piece` are best run by one thread, since they touch the same bytes.
+    pub(crate) fn submit(&self, piece: Option<usize>, touches: Touches, work: Work) {
         let tag = self.tag();
         if self.members.is_empty() {
             if let Err(kind) = work(&mut self.shared.grant(&touches)) {
@@ -187,7 +192,8 @@ impl Flow {
             under_way[memory].push(UnderWay { rect, writes, task: number });
         }
         let (work, after) = (Some(work), Vec::new());
-        tasks.push_back(Task { touches, tag, work, waits, after, done: false });
+        let queue = piece.map_or(self.threads(), |piece| piece % self.threads());
+        tasks.push_back(Task { touches, tag, queue, work, waits, after, done: false });
         state.unfinished += 1;
         if waits == 0 {
             self.shared.make_ready(&mut state, number);
@@ -243,13 +249,36 @@ impl Drop for Flow {
     }
 }
 
+impl State {
+    fn any_ready(&self) -> bool {
+        self.ready.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Take the number of the task that a thread should run next.
+    fn next_ready(&mut self, thread: usize) -> Option<u64> {
+        let any = self.ready.len() - 1;
+        let earliest = |queues: &[usize]| -> Option<usize> {
+            let of = |queue: &usize| self.ready[*queue].peek().map(|number| (number.0, *queue));
+            queues.iter().filter_map(of).min().map(|(_, queue)| queue)
+        };
+        let queue = match earliest(&[thread, any]) {
+            Some(queue) => queue,
+            None => (0..any)
+                .filter(|queue| !self.ready[*queue].is_empty())
+                .max_by_key(|queue| self.ready[*queue].len())?,
+        };
+        self.ready[queue].pop().map(|Reverse(number)| number)
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make_ready(&self, state: &mut State, number: u64) {
-        state.ready.push(Reverse(number));
+        let queue = state.tasks[(number - state.first) as usize].queue;
+        state.ready[queue].push(Reverse(number));
         self.ready.fetch_add(1, Ordering::Release);
         if state.sleeping > 0 {
             self.wake.notify_one();
@@ -277,9 +306,13 @@ impl Shared {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Run the earliest task that may run, if there is one.
-    fn run_one<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, bool) {
-        let Some(Reverse(number)) = state.ready.pop() else { return (state, false) };
+    /// Run a task that may run, if there is one: the earliest of those for this thread or any, else of another's.
+    fn run_one<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        thread: usize,
+    ) -> (MutexGuard<'a, State>, bool) {
+        let Some(number) = state.next_ready(thread) else { return (state, false) };
         self.ready.fetch_sub(1, Ordering::Relaxed);
         let first = state.first;
         let task = &mut state.tasks[(number - first) as usize];
@@ -332,12 +365,12 @@ impl Shared {
     ) -> MutexGuard<'a, State> {
         while !reached(&state) {
             let ran;
-            (state, ran) = self.run_one(state);
+            (state, ran) = self.run_one(state, 0);
             if !ran && !reached(&state) {
                 drop(state);
                 self.await_ready();
                 state = self.lock();
-                if state.ready.is_empty() && !reached(&state) {
+                if !state.any_ready() && !reached(&state) {
                     state = self.sleep(state);
                 }
             }
@@ -363,16 +396,16 @@ impl Shared {
     }
 
     /// A member's life.
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         let mut state = self.lock();
         while !self.ended.load(Ordering::Acquire) {
             let ran;
-            (state, ran) = self.run_one(state);
+            (state, ran) = self.run_one(state, thread);
             if !ran {
                 drop(state);
                 self.await_ready();
                 state = self.lock();
-                if state.ready.is_empty() && !self.ended.load(Ordering::Acquire) {
+                if !state.any_ready() && !self.ended.load(Ordering::Acquire) {
                     state = self.sleep(state);
                 }
             }
@@ -402,7 +435,7 @@ mod tests {
             }
             Ok(())
         };
-        flow.submit(touches.into_iter().collect(), Box::new(work));
+        flow.submit(Some(to.0), touches.into_iter().collect(), Box::new(work));
     }
 
     fn bytes(flow: &Flow) -> Vec<u8> {
@@ -445,7 +478,7 @@ mod tests {
                 let part = number as usize % 4;
                 let touches = [touch((part, part + 1), (0, 16), true, 0)];
                 let outcome = if fails { Err(TrapKind::Absent("anything")) } else { Ok(()) };
-                flow.submit(touches.into_iter().collect(), Box::new(move |_| outcome));
+                flow.submit(None, touches.into_iter().collect(), Box::new(move |_| outcome));
             }
             let tag = Tag { stream: 1, pc: 37, tick: 74 };
             assert_eq!(flow.finish(), Some((tag, TrapKind::Absent("anything"))), "{threads} threads");
@@ -456,7 +489,7 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller() {
         let flow = Flow::new(2, vec![Arena::new(1, 16)]);
-        flow.submit(Touches::new(), Box::new(|_| panic!("a task")));
+        flow.submit(None, Touches::new(), Box::new(|_| panic!("a task")));
         assert!(catch_unwind(AssertUnwindSafe(|| flow.drain())).is_err());
     }
 
