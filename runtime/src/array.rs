@@ -16,7 +16,7 @@ use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::arena::{Granted, Lines, Rect};
 use crate::kernels::flow::Touch;
-use crate::kernels::product::{COLS, Offsets, Product, Quad, Stationary, Term, product};
+use crate::kernels::product::{COLS, Moving, Offsets, Product, Quad, Stationary, Term, product};
 use crate::kernels::{self, Isa};
 use crate::lane::{self, OnChip, Place, Rows, Use};
 use panel::{Integers, Panel, Terms};
@@ -404,13 +404,8 @@ impl Task {
             Some(scaled) => scaled.stationary(),
             None => stationary,
         };
-        let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [f32]| {
-            pack_floats((rows, granted), moving, shape.depth, start, columns, panels);
-            if let Some(scaled) = &scaled {
-                scaled.scale(start, columns, panels);
-            }
-        };
-        compute(granted, &self.acc, *shape, stationary, pack);
+        let moving = Rest { place: moving, rows, depth: shape.depth, scaled: scaled.as_ref() };
+        compute(granted, &self.acc, *shape, stationary, moving);
     }
 
     fn run_integers(&self, granted: &mut Granted<'_>, operands: &[Integers<'_>]) {
@@ -425,10 +420,8 @@ impl Task {
             let stationary = integers.stationary(Offsets { rows: &rows, factor: zero_s });
             let depth = shape.depth.div_ceil(4);
             let of_quads = Product { depth, accumulate: shape.accumulate || i > 0, ..*shape };
-            let pack = |granted: &Granted<'_>, start: usize, columns: usize, panels: &mut [Quad]| {
-                pack_quads((from, granted), moving, shape.depth, start, columns, panels);
-            };
-            compute(granted, &self.acc, of_quads, stationary, pack);
+            let moving = Rest { place: moving, rows: from, depth: shape.depth, scaled: None };
+            compute(granted, &self.acc, of_quads, stationary, moving);
         }
     }
 }
@@ -494,17 +487,11 @@ impl Scaled {
         Stationary { terms: &self.stationary, row: 1, step: self.rows, offsets: Offsets::NONE }
     }
 
-    /// Scale panels of the moving operand.
-    fn scale(&self, start: usize, columns: usize, panels: &mut [f32]) {
-        let size = panels.len() / columns.div_ceil(COLS);
-        for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
-            for (k, row) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
-                let factors = &self.factors[k / SCALED_ROWS * self.cols + first..];
-                row[..COLS.min(start + columns - first)]
-                    .iter_mut()
-                    .zip(factors)
-                    .for_each(|(x, factor)| *x *= factor);
-            }
+    /// Scale a panel of the moving operand.
+    fn scale(&self, start: usize, columns: usize, panel: &mut [f32]) {
+        for (k, row) in panel.as_chunks_mut::<COLS>().0.iter_mut().enumerate() {
+            let factors = &self.factors[k / SCALED_ROWS * self.cols + start..];
+            row[..columns].iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
         }
     }
 }
@@ -530,79 +517,91 @@ fn operand_kind(view: &View) -> Result<Cell, TrapKind> {
 /// How many partitions ahead of its reading a row is asked for.
 const AHEAD: usize = 8;
 
-/// Panels of `depth` partitions of the moving operand.
-fn pack_floats(
-    (rows, granted): (&Rows, &Granted<'_>),
-    place: &Place,
+/// What a product needs to know of its moving operand beside the memory.
+#[derive(Clone, Copy)]
+struct Rest<'a> {
+    place: &'a Place,
+    rows: &'a Rows,
     depth: usize,
-    start: usize,
-    columns: usize,
-    panels: &mut [f32],
-) {
-    let plain = place.is_dense() && place.dt == Dt::F32;
-    let size = depth * COLS;
-    for k in 0..depth {
-        let part = place.part + k;
-        if plain {
-            if k + AHEAD < depth {
-                kernels::prefetch(rows.dense(granted, place, part + AHEAD, start * 4, columns * 4));
-            }
-            let bytes = rows.dense(granted, place, part, start * 4, columns * 4);
-            for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
-                let row = &mut panel[k * COLS..][..COLS];
-                for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                    *slot = f32::from_le_bytes(*bytes);
+    scaled: Option<&'a Scaled>,
+}
+
+/// The moving operand of a product, in the memory that a task may read.
+struct Panels<'a, 'g> {
+    granted: &'a Granted<'g>,
+    rest: Rest<'a>,
+}
+
+impl Moving<f32> for Panels<'_, '_> {
+    fn pack(&self, first: usize, cols: usize, panels: &mut [f32]) {
+        let Rest { place, rows, depth, scaled } = self.rest;
+        let plain = place.is_dense() && place.dt == Dt::F32;
+        let size = depth * COLS;
+        for (k, part) in (place.part..place.part + depth).enumerate() {
+            if plain {
+                if k + AHEAD < depth {
+                    kernels::prefetch(rows.dense(self.granted, place, part + AHEAD, first * 4, cols * 4));
+                }
+                let bytes = rows.dense(self.granted, place, part, first * 4, cols * 4);
+                for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
+                    let row = &mut panel[k * COLS..][..COLS];
+                    for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        *slot = f32::from_le_bytes(*bytes);
+                    }
+                }
+            } else {
+                for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
+                    let width = COLS.min(first + cols - start);
+                    rows.load(self.granted, place, part, start, &mut panel[k * COLS..][..width]);
                 }
             }
-        } else {
-            for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
-                let width = COLS.min(start + columns - first);
-                rows.load(granted, place, part, first, &mut panel[k * COLS..][..width]);
+        }
+        if let Some(scaled) = scaled {
+            for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
+                scaled.scale(start, COLS.min(first + cols - start), panel);
             }
         }
     }
 }
 
-/// The same of integers, as signed bytes: those of u8 less 128.
-fn pack_quads(
-    (from, granted): (&Rows, &Granted<'_>),
-    place: &Place,
-    depth: usize,
-    start: usize,
-    columns: usize,
-    panels: &mut [Quad],
-) {
-    let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
-    let size = depth.div_ceil(4) * COLS;
-    for k in (0..depth).step_by(4) {
-        if place.is_dense() {
-            for ahead in (k + AHEAD..depth).take(4) {
-                kernels::prefetch(from.dense(granted, place, place.part + ahead, start, columns));
+/// As signed bytes: those of u8 less 128.
+impl Moving<Quad> for Panels<'_, '_> {
+    fn pack(&self, first: usize, cols: usize, panels: &mut [Quad]) {
+        let Rest { place, rows, depth, .. } = self.rest;
+        let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
+        let size = depth.div_ceil(4) * COLS;
+        for k in (0..depth).step_by(4) {
+            if place.is_dense() {
+                for ahead in (k + AHEAD..depth).take(4) {
+                    kernels::prefetch(rows.dense(self.granted, place, place.part + ahead, first, cols));
+                }
             }
-        }
-        let rows = (place.part + k, (depth - k).min(4));
-        for (panel, first) in panels.chunks_mut(size).zip((start..start + columns).step_by(COLS)) {
-            let width = COLS.min(start + columns - first);
-            lane::interleave((from, granted), place, rows, first, flip, &mut panel[k / 4 * COLS..][..width]);
+            let four = (place.part + k, (depth - k).min(4));
+            for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
+                let width = COLS.min(first + cols - start);
+                let row = &mut panel[k / 4 * COLS..][..width];
+                lane::interleave((rows, self.granted), place, four, start, flip, row);
+            }
         }
     }
 }
 
 /// `result (+)= stationary · moving` in the accumulators: in place if each of their rows is one run of bytes that the
-/// moving operand does not share, else on the side. `pack` is that of [`product`].
+/// moving operand does not share, else on the side.
 fn compute<T: Term>(
     granted: &mut Granted<'_>,
     acc: &Place,
     shape: Product,
     stationary: Stationary<'_, T>,
-    pack: impl Fn(&Granted<'_>, usize, usize, &mut [T]),
-) {
+    rest: Rest<'_>,
+) where
+    for<'a, 'g> Panels<'a, 'g>: Moving<T>,
+{
     let (isa, row_bytes) = (Isa::detect(), shape.cols * 4);
     if acc.is_dense() {
         let (first, rows) = ((acc.span.0, row_bytes), (acc.part, shape.rows));
         if let Some((mut lines, others)) = granted.lines(acc.field(), rows, first) {
-            let pack = |start: usize, columns: usize, panels: &mut [T]| pack(&others, start, columns, panels);
-            return product(isa, shape, stationary, pack, &mut lines);
+            return product(isa, shape, stationary, &Panels { granted: &others, rest }, &mut lines);
         }
     }
     let mut side = vec![0; row_bytes * shape.rows];
@@ -612,9 +611,7 @@ fn compute<T: Term>(
         }
     }
     let mut lines = Lines::of(&mut side, row_bytes, shape.rows, row_bytes);
-    let from = &*granted;
-    let pack = |start: usize, columns: usize, panels: &mut [T]| pack(from, start, columns, panels);
-    product(isa, shape, stationary, pack, &mut lines);
+    product(isa, shape, stationary, &Panels { granted: &*granted, rest }, &mut lines);
     for (part, row) in (acc.part..).zip(side.chunks(row_bytes.max(1))) {
         granted.copy_in(acc, part, 0, row);
     }

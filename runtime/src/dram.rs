@@ -62,6 +62,8 @@ struct Page {
 pub(crate) struct Dram {
     size: u64,
     pages: Vec<Option<Page>>,
+    /// Pages of earlier runs; what is in them may be anything.
+    spare: Vec<Page>,
     /// Sorted by address.
     extents: Vec<Extent>,
     /// `reach[i]`: the largest end of `extents[..=i]`, which bounds the search to the left.
@@ -114,7 +116,7 @@ impl Dram {
                 Some(*reach)
             })
             .collect();
-        Self { size, pages: Vec::new(), extents, reach }
+        Self { size, pages: Vec::new(), spare: Vec::new(), extents, reach }
     }
 
     /// Size in bytes; the caller checks addresses against it.
@@ -124,7 +126,7 @@ impl Dram {
 
     /// Forget everything that was written.
     pub(crate) fn reset(&mut self) {
-        self.pages.clear();
+        self.spare.extend(self.pages.drain(..).flatten());
     }
 
     /// Read `out.len()` bytes at `address`, all inside the memory.
@@ -237,7 +239,14 @@ impl Dram {
             self.pages.resize_with(index + 1, || None);
         }
         if self.pages[index].is_none() {
-            self.pages[index] = Some(self.page_of_extents(index));
+            let page = match self.spare.pop() {
+                Some(mut page) => {
+                    page.written.clear();
+                    page
+                }
+                None => Page { bytes: vec![0; PAGE].into_boxed_slice(), written: Shadow::new(PAGE) },
+            };
+            self.pages[index] = Some(self.page_of_extents(index, page));
         }
         match &mut self.pages[index] {
             Some(page) => page,
@@ -245,9 +254,8 @@ impl Dram {
         }
     }
 
-    /// A page holding what the extents hold there.
-    fn page_of_extents(&self, index: usize) -> Page {
-        let mut page = Page { bytes: vec![0; PAGE].into_boxed_slice(), written: Shadow::new(PAGE) };
+    /// A page of which nothing is written, holding what the extents hold there.
+    fn page_of_extents(&self, index: usize, mut page: Page) -> Page {
         let (start, end) = ((index * PAGE) as u64, ((index + 1) * PAGE) as u64);
         let first_after = self.extents.partition_point(|extent| extent.address < end);
         for (extent, _) in

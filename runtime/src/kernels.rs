@@ -106,15 +106,25 @@ impl Isa {
 /// Ask the host to bring these bytes near; nothing but speed depends on it.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
+    prefetch_terms(bytes);
+}
+
+/// The same of any elements.
+#[inline]
+fn prefetch_terms<T>(terms: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
-        // SAFETY: a prefetch of any address faults never, and SSE is part of x86-64.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast())
-        };
+    {
+        let first = terms.as_ptr().cast::<i8>();
+        for byte in (0..size_of_val(terms)).step_by(64) {
+            // SAFETY: a prefetch of any address faults never, and SSE is part of x86-64.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(byte));
+            }
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = terms;
 }
 
 /// Four rows of bytes, exclusive-or `flip`, as one row of [`Quad`]s.

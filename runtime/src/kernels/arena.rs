@@ -9,6 +9,8 @@ use memmap2::MmapMut;
 
 /// A page of the host; partitions start in different sets of its caches beyond that.
 const PAGE: usize = 4096;
+/// A large page of the host.
+const LARGE_PAGE: usize = 1 << 21;
 /// Bytes that a partition starts further into its page than the one before it, since the same bytes of all partitions
 /// are mostly read together.
 const STAGGER: usize = 5 * 64;
@@ -18,6 +20,7 @@ pub(crate) struct Arena {
     /// Pages of the system, large ones where it has them: an instruction touches all partitions.
     map: Option<MmapMut>,
     start: *mut u8,
+    bytes: usize,
     pitch: usize,
     parts: usize,
     size: usize,
@@ -52,17 +55,18 @@ impl Arena {
     /// A memory of zeros.
     pub(crate) fn new(parts: usize, size: usize) -> Self {
         let pitch = size.next_multiple_of(PAGE) + STAGGER;
-        let (map, start) = match MmapMut::map_anon(pitch * parts.max(1)) {
+        let bytes = (pitch * parts).next_multiple_of(LARGE_PAGE).max(LARGE_PAGE);
+        let (map, start) = match MmapMut::map_anon(bytes + LARGE_PAGE) {
             Ok(mut map) => {
                 // Only speed depends on it.
                 #[cfg(target_os = "linux")]
                 let _ = map.advise(memmap2::Advice::HugePage);
                 let start = map.as_mut_ptr();
-                (Some(map), start)
+                (Some(map), start.wrapping_add(start.align_offset(LARGE_PAGE)))
             }
-            Err(_) => (None, Box::leak(vec![0u8; pitch * parts.max(1)].into_boxed_slice()).as_mut_ptr()),
+            Err(_) => (None, Box::leak(vec![0u8; bytes].into_boxed_slice()).as_mut_ptr()),
         };
-        Self { map, start, pitch, parts, size }
+        Self { map, start, bytes, pitch, parts, size }
     }
 
     /// Bytes of a partition.
@@ -79,7 +83,7 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         if self.map.is_none() {
-            let bytes = std::ptr::slice_from_raw_parts_mut(self.start, self.pitch * self.parts.max(1));
+            let bytes = std::ptr::slice_from_raw_parts_mut(self.start, self.bytes);
             // SAFETY: without a map the bytes are those of a box of this length, leaked by `new`.
             drop(unsafe { Box::from_raw(bytes) });
         }
@@ -223,6 +227,14 @@ impl<'a> Lines<'a> {
             let start = self.start.add(row * self.pitch + bytes.start);
             std::slice::from_raw_parts_mut(start, bytes.len())
         }
+    }
+
+    /// Ask the host for some bytes of a row.
+    ///
+    /// # Panics
+    /// If they leave it.
+    pub(super) fn ask_for(&mut self, row: usize, bytes: std::ops::Range<usize>) {
+        super::prefetch(self.line(row, bytes));
     }
 
     /// The first row's first byte, and how far apart the rows are.

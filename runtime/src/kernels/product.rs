@@ -10,6 +10,7 @@
 //! steps of k at once.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::Isa;
 use super::arena::Lines;
@@ -21,6 +22,8 @@ pub(crate) const COLS: usize = 48;
 
 /// Panels that are packed together: so many columns are read from each partition at once.
 const PANELS: usize = 8;
+/// Rows of a result that are computed while the host brings what the next ones need.
+const ROWS: usize = 8;
 
 /// The shape of one product: `rows` result rows of `cols` columns, `depth` terms in each chain.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +102,7 @@ pub(crate) struct Panel<'a, T> {
 /// Columns of a result, at least one and at most [`COLS`], in some rows.
 pub(crate) struct Tile<'a, 'b> {
     pub(super) lines: &'a mut Lines<'b>,
+    pub(super) rows: Range<usize>,
     /// The first column, and how many.
     pub(super) first: usize,
     pub(super) cols: usize,
@@ -111,19 +115,30 @@ impl<T> Stationary<'_, T> {
         rows == 0 || steps == 0 || reach < self.terms.len()
     }
 
+    /// Ask the host for `steps` steps of some rows.
+    fn ask_for(&self, rows: Range<usize>, steps: usize) {
+        let (outer, inner) = if self.step == 1 { (rows, 0..steps) } else { (0..steps, rows) };
+        let pitch = if self.step == 1 { self.row } else { self.step };
+        for number in outer {
+            if let Some(terms) = self.terms.get(number * pitch + inner.start..number * pitch + inner.end) {
+                super::prefetch_terms(terms);
+            }
+        }
+    }
+
     /// What is added to the chains of a row.
     #[inline]
     pub(super) fn offset(&self, row: usize) -> i32 {
         self.offsets.rows.get(row).copied().unwrap_or(0)
     }
 
-    /// Check what the kernels rely on; the number of rows.
-    fn check(&self, moving: &Panel<'_, T>, tile: &Tile<'_, '_>) -> usize {
+    /// Check what the kernels rely on.
+    fn check(&self, moving: &Panel<'_, T>, tile: &Tile<'_, '_>) {
         let (rows, bytes) = tile.lines.shape();
         let steps = moving.terms.len() / COLS;
-        assert!(self.holds(rows, steps) && moving.terms.len() == steps * COLS);
+        assert!(tile.rows.start < tile.rows.end && tile.rows.end <= rows);
+        assert!(self.holds(tile.rows.end, steps) && moving.terms.len() == steps * COLS);
         assert!((1..=COLS).contains(&tile.cols) && (tile.first + tile.cols) * 4 <= bytes);
-        rows
     }
 }
 
@@ -152,18 +167,16 @@ impl Term for f32 {
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
     ) {
-        let rows = s.check(moving, &tile);
+        s.check(moving, &tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => unsafe {
-                x86::f32_avx512::panel(accumulate, s, moving, tile, rows)
-            },
+            Isa::Avx512Vnni | Isa::Avx512 => unsafe { x86::f32_avx512::panel(accumulate, s, moving, tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile, rows) },
-            Isa::Portable => panel_portable(accumulate, s, moving, tile, rows),
+            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile) },
+            Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
     }
 
@@ -193,22 +206,22 @@ impl Term for Quad {
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
     ) {
-        let rows = s.check(moving, &tile);
+        s.check(moving, &tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::panel(accumulate, s, moving, tile, rows) },
+            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::panel(accumulate, s, moving, tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { x86::quad_avx512::panel(accumulate, s, moving, tile, rows) },
+            Isa::Avx512 => unsafe { x86::quad_avx512::panel(accumulate, s, moving, tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::panel(accumulate, s, moving, tile, rows) },
+            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::panel(accumulate, s, moving, tile) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { x86::quad_avx2::panel(accumulate, s, moving, tile, rows) },
-            Isa::Portable => panel_portable(accumulate, s, moving, tile, rows),
+            Isa::Avx2 => unsafe { x86::quad_avx2::panel(accumulate, s, moving, tile) },
+            Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
     }
 
@@ -224,10 +237,14 @@ fn sized<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     &mut buffer[..len]
 }
 
+/// The moving operand of a product, by columns.
+pub(crate) trait Moving<T> {
+    /// Write `[panel][depth][COLS]` terms of so many columns from `first` on; what is written beyond the columns may be
+    /// anything.
+    fn pack(&self, first: usize, cols: usize, panels: &mut [T]);
+}
+
 /// `result[m, n] (+)= Σ_k stationary[m, k] · moving[k, n]`; k counts terms.
-///
-/// `pack(first column, columns, panels)` writes `[panel][depth][COLS]` terms of the moving operand; what it writes
-/// beyond the columns may be anything.
 ///
 /// # Panics
 /// If an operand is shorter than the shape says: callers have checked the operands' bounds.
@@ -235,7 +252,7 @@ pub(crate) fn product<T: Term>(
     isa: Isa,
     shape: Product,
     stationary: Stationary<'_, T>,
-    pack: impl Fn(usize, usize, &mut [T]),
+    moving: &impl Moving<T>,
     result: &mut Lines<'_>,
 ) {
     if shape.rows == 0 || shape.cols == 0 {
@@ -247,18 +264,26 @@ pub(crate) fn product<T: Term>(
     T::with_buffer(most * size, |buffer| {
         for start in (0..shape.cols).step_by(most * COLS) {
             let end = (start + most * COLS).min(shape.cols);
-            let panels = &mut buffer[..(end - start).div_ceil(COLS) * size];
-            pack(start, end - start, panels);
+            moving.pack(start, end - start, &mut buffer[..(end - start).div_ceil(COLS) * size]);
             for (number, first) in (start..end).step_by(COLS).enumerate() {
-                let terms = &panels[number * size..][..size];
+                let terms = &buffer[number * size..][..size];
+                let cols = COLS.min(end - first);
                 let mut offsets = [0; COLS];
                 if stationary.offsets.factor != 0 {
                     let factor = stationary.offsets.factor;
                     offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
                 }
                 let panel = Panel { terms, offsets: &offsets };
-                let tile = Tile { lines: &mut *result, first, cols: COLS.min(end - first) };
-                T::panel(isa, shape.accumulate, &stationary, &panel, tile);
+                for row in (0..shape.rows).step_by(ROWS) {
+                    let next = row + ROWS..(row + 2 * ROWS).min(shape.rows);
+                    if first == 0 {
+                        stationary.ask_for(next.clone(), shape.depth);
+                    }
+                    next.for_each(|row| result.ask_for(row, first * 4..(first + cols) * 4));
+                    let rows = row..(row + ROWS).min(shape.rows);
+                    let tile = Tile { lines: &mut *result, rows, first, cols };
+                    T::panel(isa, shape.accumulate, &stationary, &panel, tile);
+                }
             }
         }
     });
@@ -270,7 +295,7 @@ fn column_sums<T: Term>(isa: Isa, panel: &[T]) -> [i32; COLS] {
     let panel = Panel { terms: panel, offsets: &[0; COLS] };
     let mut bytes = [0; COLS * 4];
     let mut lines = Lines::of(&mut bytes, COLS * 4, 1, COLS * 4);
-    T::panel(isa, false, &ones, &panel, Tile { lines: &mut lines, first: 0, cols: COLS });
+    T::panel(isa, false, &ones, &panel, Tile { lines: &mut lines, rows: 0..1, first: 0, cols: COLS });
     std::array::from_fn(|n| i32::from_le_bytes(std::array::from_fn(|i| bytes[n * 4 + i])))
 }
 
@@ -280,9 +305,8 @@ fn panel_portable<T: Term>(
     s: &Stationary<'_, T>,
     moving: &Panel<'_, T>,
     tile: Tile<'_, '_>,
-    rows: usize,
 ) {
-    for row in 0..rows {
+    for row in tile.rows.clone() {
         let line = tile.lines.line(row, tile.first * 4..(tile.first + tile.cols) * 4);
         for (n, bytes) in line.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut acc = if accumulate { u32::from_le_bytes(*bytes) } else { 0 };

@@ -22,23 +22,22 @@ macro_rules! block {
             ///
             /// # Safety
             /// The host has the features; the panel holds whole steps of [`COLS`] terms; the stationary operand holds as
-            /// many steps of `rows` rows; the lines hold the tile in as many.
+            /// many steps of the tile's rows; the lines hold the tile.
             #[target_feature(enable = $features)]
             pub(crate) unsafe fn panel(
                 accumulate: bool,
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
                 tile: Tile<'_, '_>,
-                rows: usize,
             ) {
                 let (start, pitch) = tile.lines.raw();
-                for row in (0..rows).step_by($rows) {
+                for row in tile.rows.clone().step_by($rows) {
                     for col in (0..tile.cols).step_by($vectors * $lanes) {
                         let cols = tile.cols - col;
                         // SAFETY: the caller vouches for the extents.
                         unsafe {
                             let first = start.add(row * pitch + (tile.first + col) * 4);
-                            let results = Results { first, pitch, rows: rows - row, cols };
+                            let results = Results { first, pitch, rows: tile.rows.end - row, cols };
                             match cols.div_ceil($lanes).min($vectors) {
                                 1 => part::<1>(accumulate, s, moving, results, (row, col)),
                                 2 => part::<2>(accumulate, s, moving, results, (row, col)),

@@ -38,6 +38,23 @@ const SHAPES: [(usize, usize, usize, bool); 12] = [
     (12, 77, 2, false),
 ];
 
+/// A moving operand of rows of `cols` terms.
+struct Plain<'a, T> {
+    terms: &'a [T],
+    cols: usize,
+}
+
+impl<T: Term> Moving<T> for Plain<'_, T> {
+    fn pack(&self, first: usize, cols: usize, panels: &mut [T]) {
+        let depth = panels.len() / COLS / cols.div_ceil(COLS);
+        for (i, row) in panels.chunks_mut(COLS).enumerate() {
+            let (panel, k) = (i / depth * COLS, i % depth);
+            let width = COLS.min(cols - panel);
+            row[..width].copy_from_slice(&self.terms[k * self.cols + first + panel..][..width]);
+        }
+    }
+}
+
 /// Every implementation on every shape, with the stationary operand in both orders, against chains.
 fn check<T: Term>(
     noise: impl Fn(usize, u64) -> Vec<T>,
@@ -54,13 +71,7 @@ fn check<T: Term>(
         (0..rows * depth).for_each(|i| turned[i % depth * pitch + i / depth] = s[i]);
         let (start, (added, factor)) = (start(rows * cols), offsets(rows));
         let offsets = Offsets { rows: &added, factor };
-        let pack = |first: usize, columns: usize, panels: &mut [T]| {
-            for (i, row) in panels.chunks_mut(COLS).enumerate() {
-                let (panel, k) = (i / depth * COLS, i % depth);
-                let width = COLS.min(columns - panel);
-                row[..width].copy_from_slice(&x[k * cols + first + panel..][..width]);
-            }
-        };
+        let moving = Plain { terms: &x, cols };
         for isa in Isa::available() {
             for stationary in [
                 Stationary { terms: &s, row: depth, step: 1, offsets },
@@ -72,7 +83,7 @@ fn check<T: Term>(
                     out[i / cols * pitch + i % cols * 4..][..4].copy_from_slice(&value.to_le_bytes());
                 }
                 let mut lines = Lines::of(&mut out, pitch, rows, cols * 4);
-                product(isa, shape, stationary, pack, &mut lines);
+                product(isa, shape, stationary, &moving, &mut lines);
                 for (m, line) in out.chunks(pitch).enumerate() {
                     for n in 0..cols {
                         let mut want = if accumulate { start[m * cols + n] } else { 0 };
