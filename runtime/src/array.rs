@@ -263,7 +263,9 @@ impl Grid {
         let cols = acc.elements();
         // A product that reads accumulators may read what another task of it writes.
         let apart = moving.space == Space::Spm && scales.is_none();
-        let tasks = if apart && cols >= 2 * CUT { chip.threads().min(cols / CUT) } else { 1 };
+        // Pieces share the stationary operand, so whole products are better where there is enough else to do.
+        let cuts = apart && cols >= 2 * CUT && chip.flow().is_short_of_work();
+        let tasks = if cuts { chip.threads().min(cols / CUT) } else { 1 };
         let each = cols.div_ceil(tasks).next_multiple_of(16);
         let pieces: Option<Vec<(Place, Place)>> = (0..cols)
             .step_by(each)
@@ -272,6 +274,12 @@ impl Grid {
                 Some((acc.part_of(first, len)?, moving.part_of(first, len)?))
             })
             .collect();
+        // Products that are not cut keep to a thread by their accumulators.
+        let whole = if pieces.as_ref().is_some_and(|pieces| pieces.len() > 1) {
+            0
+        } else {
+            acc.span.0 / (cols * 4).max(1)
+        };
         for (piece, (acc, moving)) in pieces.unwrap_or_else(|| vec![(acc, moving)]).into_iter().enumerate() {
             let shape = Product { rows: m, cols: acc.elements(), depth: k, accumulate: mma.continues };
             let rows = rows.clone();
@@ -284,7 +292,7 @@ impl Grid {
                 uses.push((scales, scales.part..scales.part + k.div_ceil(SCALED_ROWS), false));
             }
             let held = held.clone();
-            chip.submit(Some(piece), &uses, &touched, move |granted| {
+            chip.submit(Some(piece + whole), &uses, &touched, move |granted| {
                 task.run(granted, &held);
                 Ok(())
             });

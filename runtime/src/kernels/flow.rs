@@ -203,6 +203,11 @@ impl Flow {
         }
     }
 
+    /// Whether fewer tasks may run now than there are threads.
+    pub(crate) fn is_short_of_work(&self) -> bool {
+        self.shared.ready.load(Ordering::Relaxed) < self.threads()
+    }
+
     /// Whether no task is under way that writes there.
     pub(crate) fn is_settled(&self, memory: usize, rect: &Rect) -> bool {
         let state = self.shared.lock();
