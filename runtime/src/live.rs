@@ -7,11 +7,21 @@
 //! Touches must come in the order of time. Where streams run ahead they do not: they are collected, and entered in order
 //! when time has passed them. Reads of a nest that is taken as a whole are entered at its end, but for a stretch that
 //! another stream writes meanwhile, which is one with bytes of two buffers: its reads so far are entered then.
+//!
+//! Only the moments between which something happens are kept of it. So most neighbours have one past, though they are
+//! read one after another, and are dealt with together.
+
+mod cells;
+mod nest;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::code::Touch;
+use cells::{Cells, Stretch};
+use nest::Nest;
+pub(crate) use nest::NestReads;
 
 /// Bytes of a stretch, in each partition.
 pub(crate) const STRETCH: i64 = 256;
@@ -23,12 +33,14 @@ const COLLECTED: usize = 4096;
 
 /// Live bytes over time.
 pub(crate) struct Live {
-    stretches: Vec<Stretch>,
+    cells: Cells,
     /// Bytes that become live, or no longer are, from moment to moment.
     changes: Vec<i64>,
-    /// Ticks between moments.
-    apart: u64,
+    /// Moments are 2^`apart` ticks apart.
+    apart: u32,
     partitions: u64,
+    /// Intervals that have ended and are not entered: of one stretch, and of how many.
+    ended: Vec<(Stretch, u64)>,
     /// Touches that other ones may still precede, and how many there may be.
     collected: Vec<Collected>,
     full: usize,
@@ -47,107 +59,15 @@ struct Collected {
     parts: u64,
 }
 
-/// All reads of a nest, by stretch, less those that an address register skips.
-pub(crate) struct NestReads {
-    /// Register among the nest's, stretch and tick from the start of the nest on; sorted.
-    all: Vec<(usize, i64, u64)>,
-    /// Register, first stretch, number of stretches, tick of their last read.
-    last: Vec<(usize, i64, i64, u64)>,
-    /// For each register the first and the last stretch.
-    ranges: Vec<(i64, i64)>,
-    end: u64,
-}
-
-impl NestReads {
-    /// Of reads as (register, stretch, tick), of so many registers.
-    pub(crate) fn new(mut all: Vec<(usize, i64, u64)>, registers: usize) -> Self {
-        all.sort_unstable();
-        all.dedup();
-        let mut last: Vec<(usize, i64, i64, u64)> = Vec::new();
-        let mut ranges = vec![(i64::MAX, i64::MIN); registers];
-        for (i, &(register, stretch, tick)) in all.iter().enumerate() {
-            let range = &mut ranges[register];
-            *range = (range.0.min(stretch), range.1.max(stretch));
-            if all.get(i + 1).is_some_and(|next| (next.0, next.1) == (register, stretch)) {
-                continue;
-            }
-            match last.last_mut() {
-                Some((r, first, count, t)) if (*r, *first + *count, *t) == (register, stretch, tick) => {
-                    *count += 1;
-                }
-                _ => last.push((register, stretch, 1, tick)),
-            }
-        }
-        let end = all.iter().map(|(.., tick)| *tick).max().unwrap_or(0);
-        Self { all, last, ranges, end }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// The first stretch and the last, if each register skips so many.
-    pub(crate) fn within(&self, skipped: &[i64], stretches: i64) -> bool {
-        let mut ranges = self.ranges.iter().zip(skipped).filter(|((first, last), _)| first <= last);
-        ranges.all(|((first, last), skip)| first + skip >= 0 && last + skip < stretches)
-    }
-}
-
-/// A nest that is under way.
-struct Nest {
-    start: u64,
-    stream: u32,
-    reads: Rc<NestReads>,
-    skipped: Vec<i64>,
-}
-
-impl Nest {
-    /// Whether it may read some of these stretches.
-    fn reads_some(&self, (from, to): (i64, i64)) -> bool {
-        let mut ranges = self.reads.ranges.iter().zip(&self.skipped);
-        ranges.any(|((first, last), skip)| first <= last && first + skip <= to && from <= last + skip)
-    }
-
-    /// The last read of a stretch before a stream's touch.
-    fn read_before(&self, stretch: i64, tick: u64, stream: u32) -> Option<u64> {
-        let mut latest = None;
-        for (register, ((first, last), skip)) in self.reads.ranges.iter().zip(&self.skipped).enumerate() {
-            let stretch = stretch - skip;
-            if (*first..=*last).contains(&stretch) {
-                let before = |(r, s, t): &(usize, i64, u64)| {
-                    (*r, *s) < (register, stretch)
-                        || (*r, *s) == (register, stretch) && (self.start + t, self.stream) < (tick, stream)
-                };
-                let at = self.reads.all.partition_point(before);
-                let read = at.checked_sub(1).map(|at| self.reads.all[at]);
-                let read = read.filter(|(r, s, _)| (*r, *s) == (register, stretch));
-                latest = latest.max(read.map(|(.., t)| self.start + t));
-            }
-        }
-        latest
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Stretch {
-    written: u64,
-    /// The last write.
-    last: (u64, u32),
-    /// Last read, if it was read since.
-    read: Option<u64>,
-    /// Bytes written, in all partitions.
-    bytes: u64,
-}
-
 impl Live {
     /// Nothing live in a scratchpad of so many partitions of so many bytes.
     pub(crate) fn new(partitions: u64, partition_bytes: u64) -> Self {
         Self {
-            stretches: vec![Stretch::default(); partition_bytes.div_ceil(STRETCH as u64) as usize],
+            cells: Cells::new(partition_bytes.div_ceil(STRETCH as u64) as usize),
             changes: vec![0; MOMENTS + 1],
-            apart: 1,
+            apart: 0,
             partitions,
+            ended: Vec::new(),
             collected: Vec::new(),
             full: COLLECTED,
             nests: VecDeque::new(),
@@ -175,9 +95,9 @@ impl Live {
         reads: Rc<NestReads>,
         skipped: Vec<i64>,
     ) {
-        let (tick, stream) = (start + reads.end, stream as u32);
+        let (tick, stream) = (start + reads.end(), stream as u32);
         self.collected.push(Collected { tick, stream, reads: false, writes: false, bytes: (0, 0), parts: 0 });
-        self.nests.push_back(Nest { start, stream, reads, skipped });
+        self.nests.push_back(Nest { start, stream, reads, skipped, overwritten: false });
     }
 
     /// Whether it is time to put in order what was collected.
@@ -204,14 +124,22 @@ impl Live {
 
     /// The first nest that is under way ends: stretches that were not written since are read.
     fn end_nest(&mut self) {
-        let Some(Nest { start, stream, reads, skipped }) = self.nests.pop_front() else { return };
-        for (register, first, count, tick) in &reads.last {
-            let (first, tick) = (first + skipped[*register], start + tick);
-            for stretch in &mut self.stretches[first as usize..(first + count) as usize] {
-                if (tick, stream) > stretch.last {
-                    stretch.read = stretch.read.max(Some(tick));
-                }
+        let Some(nest) = self.nests.pop_front() else { return };
+        let mut reads = nest.last_reads().map(|(stretch, tick)| (stretch as usize, tick)).peekable();
+        while let Some((first, tick)) = reads.next() {
+            let (mut end, moment) = (first + 1, tick >> self.apart);
+            if nest.overwritten {
+                self.cells.change(first..end, |stretch, _| {
+                    if (tick, nest.stream) > stretch.last {
+                        stretch.read = stretch.read.max(Some(moment));
+                    }
+                });
+                continue;
             }
+            while reads.next_if(|(next, tick)| (*next, tick >> self.apart) == (end, moment)).is_some() {
+                end += 1;
+            }
+            self.cells.change(first..end, |stretch, _| stretch.read = stretch.read.max(Some(moment)));
         }
     }
 
@@ -224,58 +152,99 @@ impl Live {
     }
 
     fn enter_touch(&mut self, touch: &Collected) {
-        let Collected { tick, stream, bytes: (first, end), .. } = *touch;
+        let Collected { tick, bytes: (first, end), .. } = *touch;
         let span = (first / STRETCH, (end - 1) / STRETCH);
-        let mut nests = self.nests.iter().take_while(|nest| nest.start <= tick);
-        let shared = touch.writes && nests.any(|nest| nest.reads_some(span));
-        for index in first / STRETCH..=(end - 1) / STRETCH {
-            let start = index * STRETCH;
-            let bytes = (end.min(start + STRETCH) - first.max(start)) as u64 * touch.parts;
-            let nests = self.nests.iter().take_while(|nest| shared && nest.start <= tick);
-            let nests = nests.filter_map(|nest| Some((nest.read_before(index, tick, stream)?, nest.stream)));
-            let read = nests.max();
-            let stretch = &mut self.stretches[index as usize];
-            if let Some(read) = read
-                && read > stretch.last
-            {
-                stretch.read = stretch.read.max(Some(read.0));
-            }
-            if touch.reads {
-                stretch.read = Some(tick);
-            }
-            if touch.writes {
-                stretch.last = (tick, stream);
-                if stretch.read.is_some() && !touch.reads {
-                    let ended = std::mem::take(stretch);
-                    (stretch.written, stretch.last) = (tick, (tick, stream));
-                    stretch.bytes = bytes;
-                    self.enter(ended);
-                } else {
-                    if stretch.bytes == 0 {
-                        stretch.written = tick;
-                    }
-                    stretch.bytes = (stretch.bytes + bytes).min(STRETCH as u64 * self.partitions);
-                }
+        let mut overwritten = false;
+        if touch.writes {
+            for nest in self.nests.iter_mut().take_while(|nest| nest.start <= tick) {
+                let reads_some = nest.reads_some(span);
+                nest.overwritten |= reads_some;
+                overwritten |= reads_some;
             }
         }
+        // What is touched as a whole goes together.
+        let mut at = first;
+        while at < end {
+            let next = (at / STRETCH + 1) * STRETCH;
+            let to = match at % STRETCH == 0 && next <= end && !overwritten {
+                true => end / STRETCH * STRETCH,
+                false => next.min(end),
+            };
+            if overwritten {
+                self.read_by_nests(at / STRETCH, touch);
+            }
+            let stretches = (at / STRETCH) as usize..(to as u64).div_ceil(STRETCH as u64) as usize;
+            let bytes = (to - at).min(STRETCH) as u64 * touch.parts;
+            self.enter_stretches(stretches, bytes, touch);
+            at = to;
+        }
+    }
+
+    /// A stretch will be written: what nests have read of it before is over.
+    fn read_by_nests(&mut self, index: i64, touch: &Collected) {
+        let Collected { tick, stream, .. } = *touch;
+        let nests = self.nests.iter().take_while(|nest| nest.start <= tick);
+        let reads = nests.filter_map(|nest| Some((nest.read_before(index, tick, stream)?, nest.stream)));
+        if let Some(read) = reads.max() {
+            let moment = read.0 >> self.apart;
+            self.cells.change(index as usize..index as usize + 1, |stretch, _| {
+                if read > stretch.last {
+                    stretch.read = stretch.read.max(Some(moment));
+                }
+            });
+        }
+    }
+
+    /// So many bytes of each of some stretches are touched.
+    fn enter_stretches(&mut self, stretches: Range<usize>, bytes: u64, touch: &Collected) {
+        let Collected { tick, stream, .. } = *touch;
+        let (before, behind) = (tick >> self.apart, tick.div_ceil(1 << self.apart));
+        let (most, ended) = (STRETCH as u64 * self.partitions, &mut self.ended);
+        self.cells.change(stretches, |stretch, count| {
+            if touch.reads {
+                stretch.read = Some(before);
+            }
+            if touch.writes {
+                if stretch.read.is_some() && !touch.reads {
+                    ended.push((*stretch, count));
+                    *stretch = Stretch { written: behind, bytes, ..Stretch::default() };
+                } else {
+                    if stretch.bytes == 0 {
+                        stretch.written = behind;
+                    }
+                    stretch.bytes = (stretch.bytes + bytes).min(most);
+                }
+                stretch.last = (tick, stream);
+            }
+        });
+        self.enter_ended();
     }
 
     /// How many stretches there are.
     pub(crate) fn stretches(&self) -> i64 {
-        self.stretches.len() as i64
+        self.cells.count() as i64
     }
 
-    /// An interval has ended.
-    fn enter(&mut self, ended: Stretch) {
-        let Some(read) = ended.read.filter(|_| ended.bytes > 0) else { return };
-        while read / self.apart >= MOMENTS as u64 {
-            self.halve();
+    /// Enter the intervals that have ended.
+    fn enter_ended(&mut self) {
+        let apart = self.apart;
+        let mut all = std::mem::take(&mut self.ended);
+        for (ended, count) in all.drain(..) {
+            let mut ended = ended.coarser(self.apart - apart);
+            let Some(read) = ended.read.filter(|_| ended.bytes > 0) else { continue };
+            let mut read = read;
+            while read >= MOMENTS as u64 {
+                self.halve();
+                ended = ended.coarser(1);
+                read >>= 1;
+            }
+            if ended.written <= read {
+                let bytes = (ended.bytes * count) as i64;
+                self.changes[ended.written as usize] += bytes;
+                self.changes[read as usize + 1] -= bytes;
+            }
         }
-        let (first, last) = (ended.written.div_ceil(self.apart), read / self.apart);
-        if first <= last {
-            self.changes[first as usize] += ended.bytes as i64;
-            self.changes[last as usize + 1] -= ended.bytes as i64;
-        }
+        self.ended = all;
     }
 
     /// Keep every second moment.
@@ -291,21 +260,23 @@ impl Live {
             *change = sum - before;
             before = *sum;
         }
-        self.apart *= 2;
+        self.apart += 1;
+        let all = 0..self.cells.count();
+        self.cells.change(all, |stretch, _| *stretch = stretch.coarser(1));
     }
 
     /// The most bytes that were live at one of the moments; and if `tells`, from which tick on how many were.
     pub(crate) fn finish(mut self, tells: bool) -> (u64, Vec<(u64, u64)>) {
         self.settle(u64::MAX);
-        for stretch in std::mem::take(&mut self.stretches) {
-            self.enter(stretch);
-        }
+        let (all, ended) = (0..self.cells.count(), &mut self.ended);
+        self.cells.change(all, |stretch, count| ended.push((*stretch, count)));
+        self.enter_ended();
         let (mut live, mut peak, mut told) = (0, 0, Vec::new());
         for (moment, change) in self.changes.iter().enumerate() {
             live += change;
             peak = peak.max(live);
             if tells && *change != 0 {
-                told.push((moment as u64 * self.apart, live.max(0) as u64));
+                told.push(((moment as u64) << self.apart, live.max(0) as u64));
             }
         }
         (peak.max(0) as u64, told)
@@ -315,6 +286,7 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use kiln_machine::isa::Add;
+    use kiln_machine::random::Rng;
 
     use super::*;
 
@@ -334,6 +306,118 @@ mod tests {
                 live.touch(tick * scale, &touch(writes, bytes), 0);
             }
             assert_eq!(live.finish(false).0, 512 * 64);
+        }
+    }
+
+    /// From which tick on how many bytes are live: one stretch after another, one moment after another.
+    fn lives(touches: &[(u64, usize, Touch)], partitions: u64, partition_bytes: i64) -> Vec<(u64, u64)> {
+        let mut lives: Vec<(u64, u64, u64)> = Vec::new();
+        for start in (0..partition_bytes).step_by(STRETCH as usize) {
+            let (mut written, mut read, mut bytes) = (0, None, 0);
+            for (tick, _, touch) in touches {
+                let here = touch.bytes.1.min(start + STRETCH) - touch.bytes.0.max(start);
+                if here <= 0 {
+                    continue;
+                }
+                if touch.reads {
+                    read = Some(*tick);
+                }
+                if touch.writes {
+                    if !touch.reads
+                        && let Some(read) = read.take()
+                    {
+                        lives.push((written, read, bytes));
+                        bytes = 0;
+                    }
+                    if bytes == 0 {
+                        written = *tick;
+                    }
+                    bytes = (bytes + here as u64 * touch.parts).min(STRETCH as u64 * partitions);
+                }
+            }
+            lives.extend(read.map(|read| (written, read, bytes)));
+        }
+        lives.retain(|(.., bytes)| *bytes > 0);
+        let end = lives.iter().map(|(_, read, _)| *read).max().unwrap_or(0);
+        let apart = (0..).map(|n| 1 << n).find(|apart| end / apart < MOMENTS as u64).unwrap_or(1);
+        let at = |moment: u64| {
+            let tick = moment * apart;
+            let live = lives.iter().filter(|(written, read, _)| (*written..=*read).contains(&tick));
+            (tick, live.map(|(.., bytes)| bytes).sum())
+        };
+        let mut all: Vec<(u64, u64)> = (0..=MOMENTS as u64).map(at).collect();
+        all.dedup_by_key(|(_, bytes)| *bytes);
+        all.into_iter().skip_while(|(_, bytes)| *bytes == 0).collect()
+    }
+
+    #[test]
+    fn cells_and_nests_tell_what_single_stretches_tell() {
+        const STRETCHES: i64 = 70;
+        for seed in 0..60 {
+            let rng = &mut Rng::new(seed);
+            let span = 400 << rng.below(12);
+            // Stream 0 reads in nests; others write and read whatever they like.
+            let mut touches: Vec<(u64, usize, Touch)> = Vec::new();
+            for _ in 0..150 {
+                let first = rng.below(STRETCHES as u64 * 4 - 40) as i64 * 64;
+                let length = if rng.below(2) == 0 { STRETCH * 8 } else { 64 * (1 + rng.below(40) as i64) };
+                let first = if rng.below(2) == 0 { first / STRETCH * STRETCH } else { first };
+                let bytes = (first, (first + length).min(STRETCHES * STRETCH));
+                let (reads, writes) = [(true, false), (false, true), (true, true)][rng.below(3) as usize];
+                let parts = [2, 4][rng.below(2) as usize];
+                let touch = Touch { reads, writes, bytes, reg: Add::NONE, parts };
+                touches.push((rng.below(span), 1 + rng.below(3) as usize, touch));
+            }
+            let mut nests = Vec::new();
+            let mut start = rng.below(20);
+            while start < span {
+                let reads: Vec<(usize, i64, u64)> = (0..1 + rng.below(60))
+                    .map(|i| (0, (i as i64 * 7 + seed as i64) % 40, rng.below(span / 8 + 1)))
+                    .collect();
+                let skipped = rng.below(30) as i64;
+                for (_, stretch, tick) in &reads {
+                    let first = (stretch + skipped) * STRETCH;
+                    touches.push((start + tick, 0, touch(false, (first, first + STRETCH))));
+                }
+                nests.push((start, NestReads::new(reads, 1), skipped));
+                start += span / 8 + 1 + rng.below(span / 4 + 1);
+            }
+            touches.sort_by_key(|(tick, stream, _)| (*tick, *stream));
+            let mut expected = None;
+            for (in_nests, ahead) in [(false, false), (false, true), (true, true)] {
+                let mut live = Live::new(4, (STRETCHES * STRETCH) as u64);
+                let mut nests = nests.iter();
+                let mut nest = nests.next();
+                let mut order = touches.clone();
+                if ahead {
+                    // One stream after another, a part of the run at a time.
+                    order.sort_by_key(|(tick, stream, _)| (tick / (span / 3), *stream, *tick));
+                }
+                let mut settled = 0;
+                for (tick, stream, touch) in &order {
+                    if ahead && tick / (span / 3) > settled {
+                        settled = tick / (span / 3);
+                        live.settle(settled * (span / 3));
+                    }
+                    while in_nests
+                        && let Some((start, reads, skipped)) = nest
+                        && start / (span / 3) <= settled
+                    {
+                        let all = reads.all.clone();
+                        live.collect_nest(*start, 0, Rc::new(NestReads::new(all, 1)), vec![*skipped]);
+                        nest = nests.next();
+                    }
+                    match (ahead, *stream) {
+                        (true, 0) if in_nests => {}
+                        (true, _) => live.collect(*tick, *stream, touch, 0),
+                        (false, _) => live.touch(*tick, touch, 0),
+                    }
+                }
+                let (peak, told) = live.finish(true);
+                let expected = expected.get_or_insert_with(|| lives(&touches, 4, STRETCHES * STRETCH));
+                assert_eq!(peak, expected.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0));
+                assert_eq!(&told, expected, "seed {seed}, nests {in_nests}, ahead {ahead}");
+            }
         }
     }
 
