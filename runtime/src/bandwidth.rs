@@ -27,6 +27,10 @@ pub(crate) struct Bandwidth {
     moved: u128,
     /// What `moved` will be when each queue's transfer has ended; `IDLE` if it has none.
     ends: Vec<u128>,
+    /// The least of them.
+    least: u128,
+    /// When the first transfer ends, at the rates of now; `NEVER` if there is none.
+    end: u64,
     /// Queues that are not idle.
     sharers: usize,
     units_per_byte: u128,
@@ -38,6 +42,9 @@ pub(crate) struct Bandwidth {
 /// The end of no transfer.
 const IDLE: u128 = u128::MAX;
 
+/// No tick.
+pub(crate) const NEVER: u64 = u64::MAX;
+
 impl Bandwidth {
     /// `queues` idle queues at tick `now`.
     pub(crate) fn new(queues: usize, queue: Rate, dram: Rate, now: u64) -> Self {
@@ -47,6 +54,8 @@ impl Bandwidth {
         Self {
             moved: 0,
             ends: vec![IDLE; queues],
+            least: IDLE,
+            end: NEVER,
             sharers: 0,
             units_per_byte,
             // The DRAM's rate is divisible by every number of queues.
@@ -59,21 +68,22 @@ impl Bandwidth {
     pub(crate) fn start(&mut self, queue: usize, bytes: u64) {
         debug_assert!(self.ends[queue] == IDLE);
         self.ends[queue] = self.moved + u128::from(bytes) * self.units_per_byte;
+        self.least = self.least.min(self.ends[queue]);
         self.sharers += 1;
     }
 
-    /// The first tick in which some transfer has ended, at the rates of now; the lowest queue on a tie.
-    pub(crate) fn next_end(&self) -> Option<(u64, usize)> {
-        if self.sharers == 0 {
-            return None;
-        }
-        let least = self.ends.iter().fold(IDLE, |least, end| least.min(*end));
-        let rate = self.rate();
-        let ticks = div_ceil(least.saturating_sub(self.moved), rate);
-        // The first queue that ends in that tick.
-        let moved = self.moved + u128::from(ticks).saturating_mul(rate);
-        let queue = self.ends.iter().position(|end| *end <= moved)?;
-        Some((self.now.saturating_add(ticks), queue))
+    /// The first tick in which some transfer has ended, at the rates of now; `NEVER` if there is none.
+    #[inline]
+    pub(crate) fn next_end(&self) -> u64 {
+        self.end
+    }
+
+    /// Transfers have started or ended: find the next end.
+    pub(crate) fn find_end(&mut self) {
+        self.end = match self.sharers {
+            0 => NEVER,
+            _ => self.now.saturating_add(div_ceil(self.least.saturating_sub(self.moved), self.rate())),
+        };
     }
 
     /// Move bytes until `tick`, which no transfer's end precedes.
@@ -82,11 +92,21 @@ impl Bandwidth {
         self.now = tick;
     }
 
-    /// The queue's transfer has ended: forget it.
-    pub(crate) fn finish(&mut self, queue: usize) {
-        debug_assert!(self.ends[queue] <= self.moved);
-        self.ends[queue] = IDLE;
-        self.sharers -= 1;
+    /// Forget the transfers that have ended, and tell their queues.
+    #[inline]
+    pub(crate) fn finish(&mut self, mut ended: impl FnMut(usize)) {
+        if self.least > self.moved {
+            return;
+        }
+        self.least = IDLE;
+        for (queue, end) in self.ends.iter_mut().enumerate() {
+            if *end <= self.moved {
+                *end = IDLE;
+                self.sharers -= 1;
+                ended(queue);
+            }
+            self.least = self.least.min(*end);
+        }
     }
 
     /// All that decides what comes: the units left, and how long ago they were so.
@@ -111,6 +131,9 @@ impl Bandwidth {
     /// Let `ticks` pass in which nothing changes.
     pub(crate) fn shift(&mut self, ticks: u64) {
         self.now += ticks;
+        if self.end != NEVER {
+            self.end += ticks;
+        }
     }
 
     /// What all transfers move in a second of so many ticks, in bytes.
@@ -148,12 +171,15 @@ mod tests {
     /// Run to the end: (tick, queue) of each end, in order.
     fn ends(bandwidth: &mut Bandwidth) -> Vec<(u64, usize)> {
         let mut ends = Vec::new();
-        while let Some((tick, queue)) = bandwidth.next_end() {
+        loop {
+            bandwidth.find_end();
+            let tick = bandwidth.next_end();
+            if tick == NEVER {
+                return ends;
+            }
             bandwidth.advance(tick);
-            bandwidth.finish(queue);
-            ends.push((tick, queue));
+            bandwidth.finish(|queue| ends.push((tick, queue)));
         }
-        ends
     }
 
     #[test]

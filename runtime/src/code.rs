@@ -12,7 +12,6 @@ use kiln_machine::program::{OriginRange, Stream};
 use kiln_machine::target::Target;
 
 use crate::error::{SimError, TrapKind};
-use ahead::Ahead;
 use nest::Nests;
 
 /// The instructions of one stream.
@@ -59,7 +58,7 @@ pub(crate) struct Step {
     /// Its number among the `loop` instructions.
     pub(crate) loop_number: u32,
     /// Whether it can be taken before its time comes.
-    pub(crate) ahead: Ahead,
+    pub(crate) ahead: bool,
     /// Index into the stream's origins; their number if it has none.
     pub(crate) origin: usize,
     /// Operands in memory of the instructions before it.
@@ -193,7 +192,7 @@ impl Code {
             chip_bytes: chip_bytes(&inst, &none, fixed),
             touches: touches(&inst, &none, fixed).into(),
             loop_number: (self.loops.max(1) - 1) as u32,
-            ahead: Ahead::Never,
+            ahead: false,
             origin: origin.unwrap_or(self.origins.len()),
             operands,
         });

@@ -7,6 +7,7 @@
 //! on timing as long as the program's waits are right. What computes them may be done later than the loop goes on
 //! ([`flow`](crate::kernels::flow)), but as if it were not.
 
+mod events;
 mod issue;
 mod jump;
 mod nest;
@@ -14,12 +15,11 @@ mod together;
 
 use nest::{Outcomes, Touched};
 
-use kiln_machine::duration::{self, Cost};
+use kiln_machine::duration::Cost;
 use kiln_machine::isa::{AccessPattern, Csr, Engine, Inst};
 use kiln_machine::target::Target;
 
-use crate::bandwidth::{Bandwidth, Rate};
-use crate::code::ahead::Ahead;
+use crate::bandwidth::{Bandwidth, NEVER, Rate};
 use crate::code::{Code, Step, Touch};
 use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
@@ -33,9 +33,6 @@ use crate::queue::{Ended, Queues, Signal};
 use crate::sanitize::Sanitizer;
 use crate::semaphore::Semaphores;
 use crate::stream::Stream;
-
-/// No event: blocked or halted.
-const NEVER: u64 = u64::MAX;
 
 /// Why an engine does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +70,8 @@ pub(crate) struct Settings<'a> {
 
 /// What a transfer cost when it was last taken, and the patterns it had.
 struct Memo {
+    /// How many patterns its stream had set by then.
+    patterns_set: u64,
     patterns: [AccessPattern; 3],
     cost: Cost,
     sums: Sums,
@@ -100,7 +99,12 @@ pub(crate) struct Device<'a> {
     pub(crate) counters: &'a mut Counters,
     live: &'a mut [Live],
     sanitizer: Option<Sanitizer<'a>>,
+    /// The tick of what happens now; streams that run ahead are later than `time`.
     now: u64,
+    /// All that happens before this tick has happened.
+    time: u64,
+    /// The last tick of all in which something happened.
+    latest: u64,
     /// Instructions taken.
     taken: u64,
     /// Ticks jumped over.
@@ -111,14 +115,16 @@ pub(crate) struct Device<'a> {
     branches: Option<Vec<Branches>>,
     /// The stream of each queue.
     streams_of_queues: Vec<usize>,
+    /// The queue of each stream, if it is one's.
+    queues_of_streams: Vec<Option<usize>>,
     /// Transfers that have just ended.
     ended: Vec<Ended>,
     /// Take instructions that nothing else can hinder before their time comes.
     ahead: bool,
     /// Of the stream whose turn it is: up to that tick it goes on before others.
     bound: u64,
-    /// The number of its turn.
-    turn: u64,
+    /// Streams whose waits are over, if instructions are taken ahead.
+    woken: Vec<usize>,
     /// Whether a counter may have overflowed unseen.
     unsure: bool,
     /// What came of nests, if instructions are taken ahead.
@@ -173,9 +179,12 @@ impl<'a> Device<'a> {
             blocked: None,
         };
         let mut streams_of_queues = vec![0; queue_count];
+        let mut queues_of_streams = vec![None; codes.len()];
         for (index, code) in codes.iter().enumerate() {
             if let Engine::Queue(queue) = code.engine {
-                streams_of_queues[slots[index] * target.dma_queues as usize + usize::from(queue)] = index;
+                let queue = slots[index] * target.dma_queues as usize + usize::from(queue);
+                streams_of_queues[queue] = index;
+                queues_of_streams[index] = Some(queue);
             }
         }
         // Periods are looked for in the state of one core.
@@ -207,16 +216,19 @@ impl<'a> Device<'a> {
             live,
             sanitizer,
             now: start,
+            time: start,
+            latest: start,
             taken: 0,
             jumped: 0,
             memos: codes.iter().map(|code| (0..code.dynamic).map(|_| None).collect()).collect(),
             branches,
             periods: jump.then(|| Periods::new(codes)),
             streams_of_queues,
+            queues_of_streams,
             ended: Vec::new(),
             ahead,
             bound: 0,
-            turn: 0,
+            woken: Vec::new(),
             unsure: false,
             outcomes: ahead.then(|| Outcomes::new(codes)),
             touched: None,
@@ -250,39 +262,46 @@ impl<'a> Device<'a> {
 
     fn run_to_end(&mut self) -> Result<u64, SimError> {
         while !self.memories.flow.has_failed() {
-            // At equal ticks the engine that comes first in order goes first.
-            let (mut tick, mut index) = (NEVER, 0);
-            let (mut second, mut second_index) = (NEVER, usize::MAX);
-            for (i, clock) in self.clocks.iter().enumerate() {
-                if clock.next < tick {
-                    (second, second_index) = (tick, index);
-                    (tick, index) = (clock.next, i);
-                } else if clock.next < second {
-                    (second, second_index) = (clock.next, i);
+            while let Some(index) = self.woken.pop() {
+                if self.may_go_ahead(index) {
+                    self.now = self.clocks[index].next;
+                    self.bound = 0;
+                    self.take_while_first(index)?;
                 }
             }
+            // The earliest tick of an engine and the second; no branches, since what they hold is not foreseen.
+            let (mut tick, mut second) = (NEVER, NEVER);
+            for clock in &self.clocks {
+                second = second.min(clock.next.max(tick));
+                tick = tick.min(clock.next);
+            }
             let (signal, transfer) = (self.next_signal(), self.queues.next_event());
-            let event = signal.unwrap_or(NEVER).min(transfer.unwrap_or(NEVER));
-            let next = tick.min(event);
+            let next = tick.min(signal).min(transfer);
             if next == NEVER || self.unsure {
                 break;
             }
             if next > self.settings.tick_limit {
                 return Err(self.cycle_limit());
             }
-            self.now = next;
-            if signal == Some(next) {
+            (self.now, self.time) = (next, next);
+            self.latest = self.latest.max(next);
+            for live in self.live.iter_mut().filter(|live| live.is_full()) {
+                live.settle(next - self.jumped);
+            }
+            if signal == next {
                 self.signal_arrives()?;
-            } else if transfer == Some(next) {
+            } else if transfer == next {
                 self.transfers_advance(next);
             } else {
-                let bound = second - u64::from(second_index < index && second > 0);
-                self.bound = bound.min(self.settings.tick_limit);
+                // At equal ticks the engine that comes first in order goes first.
+                let index = self.clocks.iter().position(|clock| clock.next == tick).unwrap_or(0);
+                let yields = self.clocks[..index].iter().any(|clock| clock.next == second);
+                self.bound = second.saturating_sub(yields.into()).min(self.settings.tick_limit);
                 self.take_while_first(index)?;
             }
         }
         // Also signals that nobody waits for arrive before the end.
-        let last = self.semaphores.iter().map(Semaphores::last_arrival).fold(self.now, u64::max);
+        let last = self.semaphores.iter().map(Semaphores::last_arrival).fold(self.latest, u64::max);
         if last > self.settings.tick_limit {
             return Err(self.cycle_limit());
         }
@@ -296,26 +315,19 @@ impl<'a> Device<'a> {
     /// Let an engine take instructions for as long as nothing else comes first, up to the tick `bound`, and then
     /// those that nothing else can hinder or see.
     fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
-        self.turn += 1;
-        let live = &mut self.live[self.slots[index]];
-        if live.is_full() {
-            live.settle(self.now - self.jumped);
-        }
         loop {
             match self.nest(index) {
                 Some(class) => self.take_nest(index, class)?,
                 None => self.step(index)?,
             }
+            self.latest = self.latest.max(self.now);
             let next = self.clocks[index].next;
             if next == NEVER {
                 return Ok(());
             }
-            let comes_before = |event: Option<u64>| event.is_some_and(|event| event <= next);
-            let is_first = next <= self.bound
-                && !comes_before(self.next_signal())
-                && !comes_before(self.queues.next_event());
-            if !(is_first || self.ahead && self.may_go_ahead(index, next)) || self.memories.flow.has_failed()
-            {
+            let is_first = next <= self.bound && next < self.next_signal() && next < self.queues.next_event();
+            let failed = self.settings.values && self.memories.flow.has_failed();
+            if failed || !(is_first || self.may_go_ahead(index)) {
                 return Ok(());
             }
             self.now = next;
@@ -332,98 +344,13 @@ impl<'a> Device<'a> {
         code.nests.at(code.steps.get(self.streams[index].at)?)
     }
 
-    /// Whether the next instruction of a stream, at the tick `next`, can be taken before other events up to then: it
-    /// neither looks at what other streams do, nor can it stop the run.
+    /// Whether the next instruction of a stream can be taken before other events up to its tick: it neither looks at what
+    /// other streams do, nor can it stop the run.
     #[inline]
-    fn may_go_ahead(&self, index: usize, next: u64) -> bool {
-        let code = &self.codes[index];
-        let ahead = code.steps.get(self.streams[index].at).map_or(Ahead::Never, |step| step.ahead);
-        next <= self.settings.tick_limit
-            && match ahead {
-                Ahead::Never => false,
-                Ahead::Always => true,
-                Ahead::Signalled => match code.steps[self.streams[index].at].inst {
-                    Inst::Semw { sem, n } => self.semaphores(index).enough_at(sem.0, n).is_some(),
-                    _ => false,
-                },
-                Ahead::BehindTransfer => {
-                    self.queue_of(index).is_some_and(|queue| self.queues.is_busy_at(queue, next))
-                }
-            }
-    }
-
-    /// A signal counts, and wakes whoever waits for its semaphore.
-    fn signal_arrives(&mut self) -> Result<(), SimError> {
-        let arrivals = self.semaphores.iter().map(Semaphores::next_arrival);
-        let Some(slot) = arrivals.enumerate().find(|(_, at)| *at == Some(self.now)).map(|(slot, _)| slot)
-        else {
-            return Ok(());
-        };
-        match self.semaphores[slot].arrive() {
-            Ok(Some(semaphore)) => {
-                if let Some(waiter) = self.semaphores[slot].users(semaphore).waiter
-                    && let Some((Blocked::Semaphore { semaphore: waits, .. }, _)) =
-                        self.clocks[waiter].blocked
-                    && waits == semaphore
-                {
-                    self.clocks[waiter].next = self.now;
-                }
-                Ok(())
-            }
-            Ok(None) => Ok(()),
-            Err(overflow) => Err(self.trap_at(overflow.producer, overflow.pc, overflow.kind)),
-        }
-    }
-
-    /// Transfers start and end; the signals behind those that end leave.
-    fn transfers_advance(&mut self, tick: u64) {
-        let mut all_ended = std::mem::take(&mut self.ended);
-        self.queues.advance(tick, &mut all_ended);
-        if let Some(recorder) = &mut self.counters.recorder {
-            for (slice, start) in all_ended.iter().filter_map(|ended| ended.slice) {
-                recorder.moved(slice, start, tick);
-            }
-            recorder.dram_rate(tick, self.queues.dram_rate(self.settings.target.base_clock_hz));
-        }
-        for ended in all_ended.drain(..) {
-            let index = self.streams_of_queues[ended.queue];
-            self.clocks[index].complete = self.clocks[index].complete.max(tick);
-            for _ in 0..ended.signals {
-                if let Some(signal) = self.queues.leave(ended.queue) {
-                    self.send(tick, index, signal);
-                }
-            }
-            if let Some((Blocked::Transfers, _)) = self.clocks[index].blocked
-                && self.queues.is_empty(ended.queue)
-            {
-                self.clocks[index].next = tick;
-            }
-        }
-        self.ended = all_ended;
-    }
-
-    fn send(&mut self, tick: u64, index: usize, signal: Signal) {
-        let arrives = tick + duration::semaphore_latency(self.settings.target);
-        let slot = self.slots[index];
-        let semaphores = &mut self.semaphores[slot];
-        self.unsure |= !semaphores.send(arrives, signal.semaphore, signal.n, index, signal.pc);
-        // Where streams run ahead, who waits goes on when it arrives.
-        if self.ahead
-            && let Some(waiter) = semaphores.users(signal.semaphore).waiter
-            && let Some((Blocked::Semaphore { semaphore, n }, _)) = self.clocks[waiter].blocked
-            && semaphore == signal.semaphore
-            && self.clocks[waiter].next == NEVER
-            && let Some(enough) = semaphores.enough_at(semaphore, n)
-        {
-            self.clocks[waiter].next = enough;
-            self.bound = self.bound.min(enough.saturating_sub(1));
-        }
-    }
-
-    /// When the next signal of any core arrives.
-    #[inline]
-    fn next_signal(&self) -> Option<u64> {
-        self.semaphores.iter().filter_map(Semaphores::next_arrival).min()
+    fn may_go_ahead(&self, index: usize) -> bool {
+        self.ahead
+            && self.clocks[index].next <= self.settings.tick_limit
+            && self.codes[index].steps.get(self.streams[index].at).is_some_and(|step| step.ahead)
     }
 
     /// The semaphores that a stream sees.
@@ -434,12 +361,7 @@ impl<'a> Device<'a> {
     /// The number of a stream's queue among those of all cores, if it is a queue's.
     #[inline]
     fn queue_of(&self, index: usize) -> Option<usize> {
-        match self.codes[index].engine {
-            Engine::Queue(queue) => {
-                Some(self.slots[index] * self.settings.target.dma_queues as usize + usize::from(queue))
-            }
-            _ => None,
-        }
+        self.queues_of_streams[index]
     }
 
     /// An engine takes its next instruction, or finds that it cannot yet.
@@ -507,13 +429,13 @@ impl<'a> Device<'a> {
             }
             Inst::Trap { code } => return Err(TrapKind::Code { code: *code }),
             Inst::Li { rd, imm } => stream.set_register(*rd, *imm),
-            Inst::Apset { ap, pattern } => stream.patterns[usize::from(ap.0 & 15)] = *pattern,
+            Inst::Apset { ap, pattern } => stream.set_pattern(*ap, *pattern),
             Inst::ReadCsr { rd, which } => {
                 let value = self.control_register(index, *which)?;
                 self.streams[index].set_register(*rd, value);
             }
             Inst::Sems { sem, n } => {
-                self.signal(index, Signal { semaphore: sem.0, n: *n, pc: step.pc })?;
+                self.signal(index, Signal { semaphore: sem.0, n: *n, pc: step.pc, earliest: self.now })?;
             }
             Inst::Alu { op, rd, ra, rb, imm } => stream.alu(*op, *rd, *ra, *rb, *imm)?,
             // These say themselves where the stream goes on.
@@ -525,7 +447,7 @@ impl<'a> Device<'a> {
                 stream.enter_loop(code, *count, *rc, *end, *step, self.taken)?;
             }
             // A short loop is not worth a look.
-            Inst::Endl {} => again = stream.end_loop(code)? && step.ahead == Ahead::Never,
+            Inst::Endl {} => again = stream.end_loop(code)? && !step.ahead,
             inst => {
                 self.touch(index, step);
                 if let Inst::Cput { core, dst, src, shape } = inst {
@@ -563,17 +485,6 @@ impl<'a> Device<'a> {
                 self.note_touch(touch, self.streams[index].added(touch.reg));
             }
         }
-    }
-
-    /// A signal leaves when everything before it is complete.
-    fn signal(&mut self, index: usize, signal: Signal) -> Result<(), TrapKind> {
-        self.semaphores(index).check(signal.semaphore)?;
-        let queue = self.queue_of(index);
-        let behind_transfers = queue.is_some_and(|queue| self.queues.signal_behind(queue, signal));
-        if !behind_transfers {
-            self.send(self.clocks[index].complete.max(self.now), index, signal);
-        }
-        Ok(())
     }
 
     fn control_register(&self, index: usize, which: Csr) -> Result<i64, TrapKind> {

@@ -50,12 +50,12 @@ pub(crate) struct StreamState {
 }
 
 /// The clock of a stream: ticks to its next instruction (none if it waits) and to the end of what it does; what it
-/// waits for, and for how long it has.
+/// waits for, and from when on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClockState {
     pub(crate) next: Option<u64>,
     pub(crate) complete: u64,
-    pub(crate) blocked: Option<(Blocked, u64)>,
+    pub(crate) blocked: Option<(Blocked, i64)>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::bandwidth::Bandwidth;
+use crate::bandwidth::{Bandwidth, NEVER};
 
 /// A semaphore signal that waits for a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,15 @@ pub(crate) struct Signal {
     pub(crate) semaphore: u8,
     pub(crate) n: u16,
     pub(crate) pc: u32,
+    /// It leaves no earlier.
+    pub(crate) earliest: u64,
+}
+
+impl Signal {
+    /// What decides the future of it, relative to `now`.
+    fn state(&self, now: u64) -> Self {
+        Self { earliest: self.earliest.saturating_sub(now), ..*self }
+    }
 }
 
 /// An issued transfer.
@@ -61,10 +70,12 @@ struct Queue {
 /// All queues and the bandwidth between them.
 pub(crate) struct Queues {
     queues: Vec<Queue>,
+    /// When something happens to each queue but that its bytes are moved; `NEVER` if nothing does.
+    due: Vec<u64>,
     bandwidth: Bandwidth,
     now: u64,
-    /// When something happens next, if anything is under way.
-    next: Option<u64>,
+    /// When something happens next; `NEVER` if nothing is under way.
+    next: u64,
 }
 
 /// All of a transfer that decides what comes, relative to a tick.
@@ -121,15 +132,15 @@ impl Queues {
     /// Idle queues.
     pub(crate) fn new(count: usize, bandwidth: Bandwidth) -> Self {
         let queues = (0..count).map(|_| Queue::default()).collect();
-        Self { queues, bandwidth, now: 0, next: None }
+        Self { queues, due: vec![NEVER; count], bandwidth, now: 0, next: NEVER }
     }
 
     /// Append a transfer.
-    pub(crate) fn issue(&mut self, queue: usize, transfer: Transfer) {
-        let queue = &mut self.queues[queue];
+    pub(crate) fn issue(&mut self, index: usize, transfer: Transfer) {
+        let queue = &mut self.queues[index];
         if queue.active.is_none() && queue.waiting.is_empty() {
-            let start = transfer.data_start.max(self.now);
-            self.next = Some(self.next.map_or(start, |next| next.min(start)));
+            self.due[index] = transfer.data_start.max(self.now);
+            self.next = self.next.min(self.due[index]);
         }
         queue.waiting.push_back(Waiting { transfer, signals: 0 });
     }
@@ -152,16 +163,6 @@ impl Queues {
         true
     }
 
-    /// Whether the last transfer so far is sure not to have ended before or at `tick`.
-    pub(crate) fn is_busy_at(&self, queue: usize, tick: u64) -> bool {
-        let queue = &self.queues[queue];
-        match (queue.waiting.back(), &queue.active) {
-            (Some(Waiting { transfer, .. }), _) => transfer.data_start + transfer.busy > tick,
-            (None, Some(active)) => active.earliest_end > tick,
-            (None, None) => false,
-        }
-    }
-
     /// The next signal that leaves, of a transfer that has ended.
     pub(crate) fn leave(&mut self, queue: usize) -> Option<Signal> {
         self.queues[queue].signals.pop_front()
@@ -172,61 +173,52 @@ impl Queues {
         self.bandwidth.bytes_per_second(ticks_per_second)
     }
 
-    /// When something happens next, if anything is under way.
+    /// When something happens next; `NEVER` if nothing is under way.
     #[inline]
-    pub(crate) fn next_event(&self) -> Option<u64> {
+    pub(crate) fn next_event(&self) -> u64 {
         self.next
-    }
-
-    fn find_next(&self) -> Option<u64> {
-        let of_queue = |queue: &Queue| match (&queue.active, queue.waiting.front()) {
-            (Some(active), _) if active.flowing => None,
-            (Some(active), _) => Some(active.earliest_end),
-            (None, Some(waiting)) => Some(waiting.transfer.data_start.max(self.now)),
-            (None, None) => None,
-        };
-        let flow_end = self.bandwidth.next_end().map(|(tick, _)| tick);
-        self.queues.iter().filter_map(of_queue).chain(flow_end).min()
     }
 
     /// Let happen what happens at `tick`, the [next event](Self::next_event); the transfers that end go to `ended`.
     pub(crate) fn advance(&mut self, tick: u64, ended: &mut Vec<Ended>) {
-        self.bandwidth.advance(tick);
         self.now = tick;
-        while let Some((end, queue)) = self.bandwidth.next_end()
-            && end <= tick
-        {
-            self.bandwidth.finish(queue);
-            if let Some(active) = &mut self.queues[queue].active {
+        self.bandwidth.advance(tick);
+        let (queues, due) = (&mut self.queues, &mut self.due);
+        self.bandwidth.finish(|queue| {
+            if let Some(active) = &mut queues[queue].active {
                 active.flowing = false;
+                due[queue] = active.earliest_end;
             }
-        }
-        for (index, queue) in self.queues.iter_mut().enumerate() {
-            if let Some(active) =
-                queue.active.take_if(|active| !active.flowing && active.earliest_end <= tick)
-            {
+        });
+        for (index, due) in self.due.iter_mut().enumerate().filter(|(_, due)| **due <= tick) {
+            let queue = &mut self.queues[index];
+            if let Some(active) = queue.active.take() {
                 let slice = active.transfer.slice.map(|slice| (slice, active.start));
                 ended.push(Ended { queue: index, signals: active.signals, slice });
             }
-            let may_start = queue.active.is_none();
-            if may_start
-                && let Some(Waiting { transfer, signals }) =
-                    queue.waiting.pop_front_if(|waiting| waiting.transfer.data_start <= tick)
-            {
-                let flowing = transfer.dram_bytes > 0;
-                if flowing {
-                    self.bandwidth.start(index, transfer.dram_bytes);
+            let may_start = |waiting: &mut Waiting| waiting.transfer.data_start <= tick;
+            *due = match queue.waiting.pop_front_if(may_start) {
+                Some(Waiting { transfer, signals }) => {
+                    let flowing = transfer.dram_bytes > 0;
+                    if flowing {
+                        self.bandwidth.start(index, transfer.dram_bytes);
+                    }
+                    let earliest_end = tick + transfer.busy;
+                    queue.active = Some(Active { start: tick, earliest_end, flowing, transfer, signals });
+                    if flowing { NEVER } else { earliest_end }
                 }
-                let earliest_end = tick + transfer.busy;
-                queue.active = Some(Active { start: tick, earliest_end, flowing, transfer, signals });
-            }
+                None => queue.waiting.front().map_or(NEVER, |waiting| waiting.transfer.data_start),
+            };
         }
-        self.next = self.find_next();
+        self.bandwidth.find_end();
+        self.next = self.due.iter().fold(self.bandwidth.next_end(), |next, due| next.min(*due));
     }
 
     /// What decides the future, relative to `now`.
     pub(crate) fn state(&self, now: u64) -> QueuesState {
-        let of_queue = |queue: &Queue| (queue.state(now).collect(), queue.signals.iter().copied().collect());
+        let of_queue = |queue: &Queue| {
+            (queue.state(now).collect(), queue.signals.iter().map(|signal| signal.state(now)).collect())
+        };
         QueuesState {
             queues: self.queues.iter().map(of_queue).collect(),
             bandwidth: self.bandwidth.state(now),
@@ -238,7 +230,8 @@ impl Queues {
         let mut queues = self.queues.iter().zip(&state.queues);
         self.bandwidth.is_in(&state.bandwidth, now)
             && queues.all(|(queue, (transfers, signals))| {
-                queue.state(now).eq(transfers.iter().copied()) && queue.signals == *signals
+                queue.state(now).eq(transfers.iter().copied())
+                    && queue.signals.iter().map(|signal| signal.state(now)).eq(signals.iter().copied())
             })
     }
 
@@ -246,7 +239,9 @@ impl Queues {
     pub(crate) fn shift(&mut self, ticks: u64) {
         self.now += ticks;
         self.bandwidth.shift(ticks);
-        self.next = self.next.map(|next| next + ticks);
+        for due in self.due.iter_mut().chain([&mut self.next]).filter(|due| **due != NEVER) {
+            *due += ticks;
+        }
         for queue in &mut self.queues {
             if let Some(active) = &mut queue.active {
                 active.earliest_end += ticks;
@@ -254,6 +249,7 @@ impl Queues {
                 active.transfer.data_start += ticks;
             }
             queue.waiting.iter_mut().for_each(|waiting| waiting.transfer.data_start += ticks);
+            queue.signals.iter_mut().for_each(|signal| signal.earliest += ticks);
         }
     }
 }

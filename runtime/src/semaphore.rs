@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use kiln_machine::isa::{Engine, Inst};
 
+use crate::bandwidth::NEVER;
 use crate::code::Code;
 use crate::error::{SimError, TrapKind};
+use crate::queue::Signal as Sent;
 
 /// The highest count.
 const MAX_COUNT: u32 = 65535;
@@ -51,8 +53,33 @@ struct Line {
     signals: VecDeque<(u64, u16)>,
     /// All of their units.
     units: u32,
-    /// Units that the consumer took in its turn of this number, maybe before their time.
-    early: (u64, u32),
+    early: Early,
+}
+
+/// Units that a consumer took, maybe before the event loop came to their ticks.
+#[derive(Clone, Copy, Default)]
+struct Early {
+    /// Taken up to `before`, and since then.
+    units: [u32; 2],
+    before: u64,
+    last: u64,
+}
+
+impl Early {
+    /// Units are taken at the tick `now`; the event loop is at `time`.
+    fn take(&mut self, n: u32, now: u64, time: u64) {
+        self.forget(time);
+        self.units[1] += n;
+        self.last = now;
+    }
+
+    /// Forget units whose ticks are over.
+    fn forget(&mut self, time: u64) {
+        if self.before <= time {
+            self.units = [self.units[1], 0];
+            self.before = self.last;
+        }
+    }
 }
 
 /// A signal that arrived at a full counter: its producer's stream and word.
@@ -126,14 +153,18 @@ impl Semaphores {
         }
     }
 
-    /// Let a signal arrive at `tick`; false if streams run ahead and the counter may overflow by it.
-    pub(crate) fn send(&mut self, tick: u64, semaphore: u8, n: u16, producer: usize, pc: u32) -> bool {
+    /// Let a signal arrive at `tick`, while the event loop is at `time`; false if streams run ahead and the counter may
+    /// overflow by it.
+    pub(crate) fn send(&mut self, tick: u64, signal: Sent, producer: usize, time: u64) -> bool {
+        let Sent { semaphore, n, pc, .. } = signal;
         self.last = self.last.max(tick);
         if let Some(lines) = &mut self.lines {
             let line = &mut lines[usize::from(semaphore)];
             line.signals.push_back((tick, n));
             line.units += u32::from(n);
-            return self.counts[usize::from(semaphore)] + line.units + line.early.1 <= MAX_COUNT;
+            line.early.forget(time);
+            let [before, since] = line.early.units;
+            return self.counts[usize::from(semaphore)] + line.units + before + since <= MAX_COUNT;
         }
         let later = self.in_flight.iter().rev().take_while(|signal| signal.tick > tick).count();
         let at = self.in_flight.len() - later;
@@ -141,10 +172,10 @@ impl Semaphores {
         true
     }
 
-    /// When the next signal arrives.
+    /// When the next signal arrives; `NEVER` if none is on its way, or where streams run ahead.
     #[inline]
-    pub(crate) fn next_arrival(&self) -> Option<u64> {
-        self.in_flight.front().map(|signal| signal.tick)
+    pub(crate) fn next_arrival(&self) -> u64 {
+        self.in_flight.front().map_or(NEVER, |signal| signal.tick)
     }
 
     /// Let the next signal arrive; the semaphore it counted.
@@ -166,8 +197,8 @@ impl Semaphores {
         Ok(Some(signal.semaphore))
     }
 
-    /// Take `n` if there are so many at the tick `now`, in the consumer's turn of this number.
-    pub(crate) fn take(&mut self, semaphore: u8, n: u16, now: u64, turn: u64) -> bool {
+    /// Take `n` if there are so many at the tick `now`, while the event loop is at `time`.
+    pub(crate) fn take(&mut self, semaphore: u8, n: u16, now: u64, time: u64) -> bool {
         let count = &mut self.counts[usize::from(semaphore)];
         let line = self.lines.as_mut().map(|lines| &mut lines[usize::from(semaphore)]);
         if let Some(line) = line {
@@ -176,8 +207,7 @@ impl Semaphores {
                 line.units -= u32::from(units);
             }
             if *count >= u32::from(n) {
-                let before = if line.early.0 == turn { line.early.1 } else { 0 };
-                line.early = (turn, before + u32::from(n));
+                line.early.take(n.into(), now, time);
             }
         }
         let enough = *count >= u32::from(n);

@@ -15,6 +15,8 @@ pub(crate) struct Stream {
     pub(crate) at: usize,
     pub(crate) registers: [i64; 32],
     pub(crate) patterns: [AccessPattern; 16],
+    /// How many of them were set so far.
+    pub(crate) patterns_set: u64,
     pub(crate) loops: Vec<Loop>,
     pub(crate) halted: bool,
     /// Loops entered so far.
@@ -84,6 +86,12 @@ impl Stream {
     /// An access pattern.
     pub(crate) fn pattern(&self, ap: Ap) -> &AccessPattern {
         &self.patterns[usize::from(ap.0 & 15)]
+    }
+
+    /// Set an access pattern.
+    pub(crate) fn set_pattern(&mut self, ap: Ap, pattern: AccessPattern) {
+        self.patterns[usize::from(ap.0 & 15)] = pattern;
+        self.patterns_set += 1;
     }
 
     /// `rd = ra op (rb + imm)`.

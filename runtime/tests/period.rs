@@ -9,8 +9,17 @@ use kiln_machine::random::Rng;
 use kiln_runtime::{Options, Report, SimError};
 
 fn time(text: &str, every_period: bool, cycle_limit: Option<u64>) -> Result<Report, SimError> {
+    time_on("edge", text, every_period, cycle_limit)
+}
+
+fn time_on(
+    preset: &str,
+    text: &str,
+    every_period: bool,
+    cycle_limit: Option<u64>,
+) -> Result<Report, SimError> {
     let options = Options { timing_only: true, every_period, cycle_limit, ..Options::default() };
-    let report = run_on(text, &target("edge"), &[], options)?.1;
+    let report = run_on(text, &target(preset), &[], options)?.1;
     // Looked at in ticks that were simulated, so it may fall between other moments.
     Ok(Report { spm_peak_bytes: 0, ..report })
 }
@@ -106,6 +115,47 @@ fn random_programs_count_the_same() {
         let plain = time(&text, true, None).unwrap_or_else(|error| panic!("{error}\n{text}"));
         let jumped = time(&text, false, None).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(jumped, plain, "seed {seed}:\n{text}");
+        // The limit stops both at the same instructions.
+        let limit = Some(1 + rng.below(plain.cycles));
+        let plain = time(&text, true, limit).expect_err("the limit").to_string();
+        let jumped = time(&text, false, limit).expect_err("the limit").to_string();
+        assert_eq!(jumped, plain, "seed {seed}:\n{text}");
+    }
+}
+
+#[test]
+fn random_programs_that_stop_do_so_alike() {
+    let mut stopped = 0;
+    for seed in 100..140 {
+        let mut rng = Rng::new(seed);
+        let rounds = 20 + rng.below(200);
+        let text = program(&mut rng, rounds);
+        // One engine goes on for some rounds more, or comes to its end before the others.
+        let other = if rng.below(2) == 0 { rounds + 1 + rng.below(5) } else { rounds - 1 - rng.below(5) };
+        let at = text.match_indices("loop count").nth(rng.below(3) as usize).map_or(0, |(at, _)| at);
+        let loops = format!("loop count={rounds},");
+        let text = text[..at].to_owned() + &text[at..].replacen(&loops, &format!("loop count={other},"), 1);
+        let plain = outcome(&text, true);
+        assert_eq!(outcome(&text, false), plain, "seed {seed}:\n{text}");
+        stopped += usize::from(plain.is_err());
+    }
+    assert!(stopped > 10, "{stopped} runs stop");
+}
+
+#[test]
+fn cores_that_share_the_dram_count_the_same() {
+    for seed in 200..220 {
+        let mut rng = Rng::new(seed);
+        let mut text = ".dram 65536\n".to_owned();
+        for core in 0..2 {
+            let rounds = 20 + rng.below(200);
+            let _ = writeln!(text, ".core {core}");
+            text += program(&mut rng, rounds).trim_start_matches(".dram 65536\n");
+        }
+        let [plain, ahead] = [true, false].map(|every_period| {
+            time_on("chip", &text, every_period, None).unwrap_or_else(|error| panic!("{error}\n{text}"))
+        });
+        assert_eq!(ahead, plain, "seed {seed}:\n{text}");
     }
 }
 

@@ -1,28 +1,18 @@
 //! Which instructions a stream may take before its time comes, where only time is counted.
 //!
 //! What most instructions do depends on their own stream alone, and what others see of it has its tick with it: a
-//! signal arrives when it arrives, a transfer starts when it starts. So a stream may take them, one after another, at the
-//! ticks at which it would have taken them anyway, before the event loop comes there. A wait too, once the signals that
-//! it needs have been sent: it is over when the last of them arrives. Not so what looks at others otherwise (a fence of
-//! transfers, a message), what can end the run with an error (its error might not be the first), and the last
-//! instruction, whose tick may be the run's. Whether a counter overflows is not sure to be seen: where one may, the
-//! run begins again without running ahead.
+//! signal arrives when it arrives, a transfer starts when it starts. So a stream takes them, one after another, at the
+//! ticks at which it would have taken them anyway, before the event loop comes there. A wait too: it is over when the
+//! last of the signals that it needs arrives, or at once if they have arrived before; who has not sent them yet will. A
+//! signal behind a transfer leaves when the transfer ends, though not before the instruction's own tick. Not so what
+//! looks at others otherwise (a fence of transfers, a message), what can end the run with an error (its error might not be
+//! the first), and the last instruction, whose tick may be the run's. Whether a counter overflows is not sure to be seen:
+//! where one may, the run begins again without running ahead.
 
 use kiln_machine::isa::{AluOp, Engine, Inst};
 use kiln_machine::target::Target;
 
 use super::Code;
-
-/// Whether an instruction can be taken before its time comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ahead {
-    Never,
-    Always,
-    /// If the last transfer of its queue is sure to be under way then: a signal that leaves with it.
-    BehindTransfer,
-    /// If signals enough have been sent: a wait.
-    Signalled,
-}
 
 /// Instructions of a loop at most, all its iterations together, for its end to be taken ahead: there is then no place
 /// between them where a steady state could be seen.
@@ -40,7 +30,7 @@ pub(crate) fn mark(code: &mut Code, target: &Target) {
     let on_queue = matches!(code.engine, Engine::Queue(_));
     let count = code.steps.len();
     for (step, length) in code.steps.iter_mut().zip(lengths).take(count.saturating_sub(1)) {
-        let always = match step.inst {
+        step.ahead = match step.inst {
             Inst::Halt {}
             | Inst::Trap { .. }
             | Inst::Br { .. }
@@ -49,20 +39,11 @@ pub(crate) fn mark(code: &mut Code, target: &Target) {
             | Inst::Cput { .. }
             | Inst::Cred { .. } => false,
             Inst::Fence {} => !on_queue,
-            Inst::Sems { sem, .. } | Inst::Semw { sem, .. } if u64::from(sem.0) >= target.semaphores => false,
-            Inst::Semw { .. } => {
-                step.ahead = Ahead::Signalled;
-                continue;
-            }
-            Inst::Sems { .. } if on_queue => {
-                step.ahead = Ahead::BehindTransfer;
-                continue;
-            }
+            Inst::Sems { sem, .. } | Inst::Semw { sem, .. } => u64::from(sem.0) < target.semaphores,
             Inst::Alu { op: AluOp::Div | AluOp::Mod, rb, imm, .. } => rb.0 == 0 && imm != 0,
             Inst::Endl {} => length.is_some(),
             _ => true,
         };
-        step.ahead = if always { Ahead::Always } else { Ahead::Never };
     }
 }
 

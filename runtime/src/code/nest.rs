@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use kiln_machine::isa::Inst;
 
-use super::ahead::Ahead;
 use super::{Code, Step, Unit};
 
 /// What nests with the same instructions have in common.
@@ -70,7 +69,7 @@ fn nest(code: &Code, at: usize) -> Option<(Vec<i64>, Nest)> {
     // Executions of the loops that are open.
     let mut open = vec![1u64];
     for (here, step) in code.steps.iter().enumerate().take(end + 1).skip(at) {
-        if step.ahead != Ahead::Always || step.dynamic.is_some() {
+        if !step.ahead || step.dynamic.is_some() {
             return None;
         }
         let times = *open.last()?;

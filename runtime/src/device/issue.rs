@@ -9,22 +9,27 @@ use crate::counters::Sums;
 use crate::error::TrapKind;
 use crate::mxu::Region;
 use crate::queue::Transfer;
+use crate::stream::Stream;
 
 impl Device<'_> {
     /// The cost of an instruction whose access pattern decides it.
     pub(super) fn memo(&mut self, index: usize, dynamic: usize, step: &Step) -> &Memo {
-        let patterns = &self.streams[index].patterns;
-        let used = code::patterns_of(&step.inst).unwrap_or_default();
-        let used =
-            used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| patterns[usize::from(ap.0 & 15)]));
+        let stream = &self.streams[index];
         let memo = &mut self.memos[index][dynamic];
-        if memo.as_ref().is_none_or(|memo| memo.patterns != used) {
-            let engine = self.codes[index].engine;
+        if let Some(memo) = memo
+            && memo.patterns_set != stream.patterns_set
+            && memo.patterns == used_patterns(step, stream)
+        {
+            memo.patterns_set = stream.patterns_set;
+        }
+        if memo.as_ref().is_none_or(|memo| memo.patterns_set != stream.patterns_set) {
+            let (engine, patterns) = (self.codes[index].engine, &stream.patterns);
             let cost = duration::duration(&step.inst, engine, self.settings.target, patterns);
             let depends = |extent: &Extent| !matches!(extent, Extent::Shape(_));
             let sums = Sums::of(&cost, code::chip_bytes(&step.inst, patterns, depends));
             let touches = code::touches(&step.inst, patterns, depends);
-            *memo = Some(Memo { patterns: used, cost, sums, touches });
+            let (patterns_set, patterns) = (stream.patterns_set, used_patterns(step, stream));
+            *memo = Some(Memo { patterns_set, patterns, cost, sums, touches });
         }
         match memo {
             Some(memo) => memo,
@@ -44,7 +49,7 @@ impl Device<'_> {
             (_, Inst::Semw { sem, n }) => {
                 let semaphores = &mut self.semaphores[self.slots[index]];
                 semaphores.check(sem.0)?;
-                if !semaphores.take(sem.0, *n, now, self.turn) {
+                if !semaphores.take(sem.0, *n, now, self.time) {
                     let enough = semaphores.enough_at(sem.0, *n);
                     self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
                     if let Some(enough) = enough {
@@ -140,4 +145,10 @@ impl Device<'_> {
         clock.complete = clock.complete.max(complete);
         clock.next = if self.streams[index].halted { NEVER } else { now + cost.issue };
     }
+}
+
+/// The access patterns that an instruction uses.
+fn used_patterns(step: &Step, stream: &Stream) -> [AccessPattern; 3] {
+    let used = code::patterns_of(&step.inst).unwrap_or_default();
+    used.map(|ap| ap.map_or_else(AccessPattern::default, |ap| *stream.pattern(ap)))
 }

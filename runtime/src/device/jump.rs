@@ -41,8 +41,8 @@ impl Device<'_> {
         let start = &recording.start;
         let period = self.now - start.now;
         // Instructions that were taken ahead are within the limit too.
-        let latest = self.clocks.iter().map(|clock| clock.next).filter(|next| *next != NEVER);
-        let latest = latest.fold(self.now, u64::max);
+        let next = self.clocks.iter().map(|clock| clock.next).filter(|next| *next != NEVER);
+        let latest = next.fold(self.latest, u64::max);
         let room = self.settings.tick_limit.saturating_sub(latest) / period.max(1);
         let times = repetitions(&progress).min(room);
         for (stream, before) in self.counters.streams.iter_mut().zip(&start.waited) {
@@ -72,9 +72,9 @@ impl Device<'_> {
     pub(super) fn is_endless(&mut self, index: usize) -> bool {
         let Some(mut branches) = self.branches.take() else { return false };
         let (kept, keep) = branches[index].back();
-        // How long a stream has waited decides nothing.
+        // How long a stream has waited decides nothing, but when it will begin to does.
         let alike = |a: &ClockState, b: &ClockState| {
-            let why = |clock: &ClockState| clock.blocked.map(|(why, _)| why);
+            let why = |clock: &ClockState| clock.blocked.map(|(why, since)| (why, since.max(0)));
             (a.next, a.complete, why(a)) == (b.next, b.complete, why(b))
         };
         let progress = kept.and_then(|kept| self.progress(kept, alike));
@@ -88,8 +88,9 @@ impl Device<'_> {
 
     /// Let ticks pass in which what is under way stands still.
     fn pass(&mut self, ticks: u64) {
-        self.now += ticks;
-        self.jumped += ticks;
+        for tick in [&mut self.now, &mut self.time, &mut self.latest, &mut self.jumped] {
+            *tick += ticks;
+        }
         for clock in &mut self.clocks {
             if clock.next != NEVER {
                 clock.next += ticks;
@@ -153,7 +154,7 @@ impl Clock {
         ClockState {
             next: relative(self.next, now),
             complete: self.complete.saturating_sub(now),
-            blocked: self.blocked.map(|(why, since)| (why, now - since)),
+            blocked: self.blocked.map(|(why, since)| (why, since.wrapping_sub(now).cast_signed())),
         }
     }
 }
