@@ -24,6 +24,8 @@ pub(crate) struct Code {
     pub(crate) origins: Vec<OriginRange>,
     /// Buffers of operands in memory, from [`Step::operands`] on; empty if none is known.
     buffers: Vec<Option<u32>>,
+    /// Number of operands in memory.
+    operands: usize,
     /// Number of instructions whose cost depends on access patterns.
     pub(crate) dynamic: usize,
     /// Number of `loop` instructions.
@@ -45,14 +47,12 @@ pub(crate) struct Step {
     /// The word it starts at.
     pub(crate) pc: u32,
     pub(crate) inst: Inst,
+    pub(crate) kind: Kind,
     pub(crate) unit: Unit,
-    pub(crate) work: Work,
     /// Its cost, unless that depends on an access pattern.
     pub(crate) cost: Cost,
     /// Its number among those whose cost depends on an access pattern.
     pub(crate) dynamic: Option<u32>,
-    /// Bytes of its on-chip operands, but those whose extents depend on an access pattern.
-    pub(crate) chip_bytes: u64,
     /// What it touches in the scratchpad, but what depends on an access pattern.
     pub(crate) touches: Box<[Touch]>,
     /// Its number among the `loop` instructions.
@@ -60,24 +60,48 @@ pub(crate) struct Step {
     /// Whether it can be taken before its time comes.
     pub(crate) ahead: bool,
     /// Index into the stream's origins; their number if it has none.
-    pub(crate) origin: usize,
+    pub(crate) origin: u32,
     /// Operands in memory of the instructions before it.
-    operands: usize,
+    operands: u32,
+}
+
+/// How an instruction is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It concerns nothing but its stream.
+    Own,
+    /// The same, and a loop may begin.
+    Loop,
+    /// It waits for a semaphore.
+    Wait,
+    /// It signals one.
+    Signal,
+    /// Anything else.
+    Other,
 }
 
 /// What an instruction asks of its unit.
-#[derive(Clone, Copy)]
 pub(crate) enum Unit {
     /// Nothing: control.
     None,
-    /// A product: array rows and the accumulators, whose register is added to the bytes.
-    Product { rows: (u64, u64), dst: View, parts: (u64, u64), bytes: (i64, i64), n: [u32; 3] },
+    Product(Box<Product>),
     /// A stationary load: array rows.
-    Load { rows: (u64, u64) },
+    Load {
+        rows: (u32, u32),
+    },
     /// A transfer on a queue.
     Transfer,
     /// A VEC, ACT or COL instruction, or a transfer that is not on a queue: one at a time.
     Whole,
+}
+
+/// A product: array rows and the accumulators, whose register is added to the bytes.
+pub(crate) struct Product {
+    pub(crate) rows: (u64, u64),
+    pub(crate) dst: View,
+    pub(crate) parts: (u64, u64),
+    pub(crate) bytes: (i64, i64),
+    pub(crate) n: [u32; 3],
 }
 
 /// What one execution counts besides its cost.
@@ -125,6 +149,7 @@ impl Code {
             index_of_word: vec![NOWHERE; words.len()],
             origins: stream.origins.clone(),
             buffers: stream.buffers.clone(),
+            operands: 0,
             dynamic: 0,
             loops: 0,
             nests: Nests::default(),
@@ -180,27 +205,27 @@ impl Code {
         self.loops += usize::from(is_loop);
         let after = self.origins.partition_point(|range| range.start <= pc);
         let origin = after.checked_sub(1).filter(|i| pc < self.origins[*i].end);
-        let operands = self.steps.last().map_or(0, |step| step.operands + step.inst.operands().len());
+        let operands = inst.operands();
         let fixed = |extent: &Extent| matches!(extent, Extent::Shape(_));
         self.steps.push(Step {
             pc,
             inst,
+            kind: kind_of(&inst),
             unit: unit_of(&inst, self.engine),
-            work: work_of(&inst),
             cost: duration::duration(&inst, self.engine, target, &none),
             dynamic,
-            chip_bytes: chip_bytes(&inst, &none, fixed),
-            touches: touches(&inst, &none, fixed).into(),
+            touches: touches(&operands, &none, fixed).into(),
             loop_number: (self.loops.max(1) - 1) as u32,
             ahead: false,
-            origin: origin.unwrap_or(self.origins.len()),
-            operands,
+            origin: origin.unwrap_or(self.origins.len()) as u32,
+            operands: self.operands as u32,
         });
+        self.operands += operands.len();
     }
 
     /// The buffer of an operand in memory, counted in the order of [`Inst::operands`].
     pub(crate) fn buffer(&self, step: &Step, operand: usize) -> Option<u32> {
-        self.buffers.get(step.operands + operand).copied().flatten()
+        self.buffers.get(step.operands as usize + operand).copied().flatten()
     }
 
     /// What its stream is called.
@@ -277,11 +302,11 @@ pub(crate) struct Touch {
 
 /// What the operands whose extents are `wanted` touch.
 pub(crate) fn touches(
-    inst: &Inst,
+    operands: &[Operand],
     patterns: &[AccessPattern; 16],
     wanted: impl Fn(&Extent) -> bool,
 ) -> Vec<Touch> {
-    let touch = |operand: Operand| match operand {
+    let touch = |operand: &Operand| match *operand {
         Operand::OnChip { role, view, extent, .. } if view.space == Space::Spm && wanted(&extent) => {
             let shape = extent.resolve(patterns)?;
             let bytes = view.byte_range(shape.n, 0);
@@ -290,16 +315,33 @@ pub(crate) fn touches(
         }
         _ => None,
     };
-    inst.operands().into_iter().filter_map(touch).collect()
+    operands.iter().filter_map(touch).collect()
+}
+
+fn kind_of(inst: &Inst) -> Kind {
+    match inst {
+        Inst::Loop { .. } => Kind::Loop,
+        Inst::Semw { .. } => Kind::Wait,
+        Inst::Sems { .. } => Kind::Signal,
+        Inst::Nop {}
+        | Inst::Alu { .. }
+        | Inst::Apset { .. }
+        | Inst::Br { .. }
+        | Inst::Endl {}
+        | Inst::Li { .. } => Kind::Own,
+        _ => Kind::Other,
+    }
 }
 
 fn unit_of(inst: &Inst, engine: Engine) -> Unit {
-    let product = |dst: &View, row: u8, k: u16, parts: u16, n: [u32; 3]| Unit::Product {
-        rows: (row.into(), k.into()),
-        dst: *dst,
-        parts: (dst.part.into(), u64::from(dst.part) + u64::from(parts)),
-        bytes: dst.byte_range(n, 0),
-        n,
+    let product = |dst: &View, row: u8, k: u16, parts: u16, n: [u32; 3]| {
+        Unit::Product(Box::new(Product {
+            rows: (row.into(), k.into()),
+            dst: *dst,
+            parts: (dst.part.into(), u64::from(dst.part) + u64::from(parts)),
+            bytes: dst.byte_range(n, 0),
+            n,
+        }))
     };
     match inst {
         Inst::Mma { acc, mov, k, m, n0, n1, n2, .. } | Inst::Mmax { acc, mov, k, m, n0, n1, n2, .. } => {
@@ -316,7 +358,8 @@ fn unit_of(inst: &Inst, engine: Engine) -> Unit {
     }
 }
 
-fn work_of(inst: &Inst) -> Work {
+/// What an execution of an instruction counts.
+pub(crate) fn work_of(inst: &Inst) -> Work {
     match inst {
         Inst::Mma { mov, k, m, n0, n1, n2, .. } | Inst::Mmax { mov, k, m, n0, n1, n2, .. } => {
             let columns = u64::from(n0.0) * u64::from(n1.0) * u64::from(n2.0);
@@ -354,7 +397,7 @@ fn control_registers(steps: &[Step]) -> u32 {
             (Inst::Br { ra, rb, .. }, _) => found |= 1 << ra.0 | 1 << rb.0,
             (Inst::Loop { rc, .. }, _) => found |= 1 << rc.0,
             (Inst::Alu { op: AluOp::Div | AluOp::Mod, rb, .. }, _) => found |= 1 << rb.0,
-            (_, Unit::Product { dst, .. }) => found |= 1 << dst.reg.0,
+            (_, Unit::Product(product)) => found |= 1 << product.dst.reg.0,
             _ => {}
         }
     }

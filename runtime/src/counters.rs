@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use kiln_machine::duration::Cost;
-use kiln_machine::isa::{Class, Engine};
+use kiln_machine::isa::{AccessPattern, Class, Engine, Extent};
 use kiln_machine::target::Target;
 
-use crate::code::{Code, Step, Unit, Width};
+use crate::code::{self, Code, Step, Unit, Width};
 use crate::live::Live;
 use crate::recorder::Recorder;
 use crate::report::{EngineReport, OriginReport, Report, split};
@@ -123,15 +123,19 @@ impl Counters {
             // The last is for words without origin.
             let mut costs = vec![OriginReport::default(); code.origins.len() + 1];
             for (step, &executed) in code.steps.iter().zip(&stream.executed).filter(|(_, n)| **n > 0) {
+                // Of operands whose extents depend on no access pattern.
+                let fixed = |extent: &Extent| matches!(extent, Extent::Shape(_));
+                let chip_bytes = code::chip_bytes(&step.inst, &[AccessPattern::default(); 16], fixed);
                 let sums = match step.dynamic {
                     Some(dynamic) => {
                         let mut sums = stream.sums[dynamic as usize];
-                        sums.chip_bytes += step.chip_bytes * executed;
+                        sums.chip_bytes += chip_bytes * executed;
                         sums
                     }
-                    None => Sums::of(&step.cost, step.chip_bytes).times(executed),
+                    None => Sums::of(&step.cost, chip_bytes).times(executed),
                 };
-                self.count(code.engine, step, executed, sums, target, &mut engine, &mut costs[step.origin]);
+                let cost = &mut costs[step.origin as usize];
+                self.count(code.engine, step, executed, sums, target, &mut engine, cost);
             }
             let total = self.engines.entry(code.engine).or_default();
             total.busy_ticks += engine.busy_ticks;
@@ -154,7 +158,7 @@ impl Counters {
         engine: &mut EngineReport,
         origin: &mut OriginReport,
     ) {
-        let work = step.work;
+        let work = code::work_of(&step.inst);
         let [macs, vec_elements, act_elements] =
             [work.macs, work.vec_elements, work.act_elements].map(|n| n * executed);
         let mac_fj = match work.width {

@@ -20,7 +20,7 @@ use kiln_machine::isa::{AccessPattern, Csr, Engine, Inst};
 use kiln_machine::target::Target;
 
 use crate::bandwidth::{Bandwidth, NEVER, Rate};
-use crate::code::{Code, Step, Touch};
+use crate::code::{Code, Kind, Step, Touch};
 use crate::collective::Torus;
 use crate::counters::{Counters, Sums};
 use crate::error::{SimError, Trap, TrapKind};
@@ -263,8 +263,9 @@ impl<'a> Device<'a> {
     fn run_to_end(&mut self) -> Result<u64, SimError> {
         while !self.memories.flow.has_failed() {
             while let Some(index) = self.woken.pop() {
-                if self.may_go_ahead(index) {
-                    self.now = self.clocks[index].next;
+                let (next, at) = (self.clocks[index].next, self.streams[index].at);
+                if self.goes_ahead(next, self.codes[index].steps.get(at)) {
+                    self.now = next;
                     self.bound = 0;
                     self.take_while_first(index)?;
                 }
@@ -315,42 +316,43 @@ impl<'a> Device<'a> {
     /// Let an engine take instructions for as long as nothing else comes first, up to the tick `bound`, and then
     /// those that nothing else can hinder or see.
     fn take_while_first(&mut self, index: usize) -> Result<(), SimError> {
-        loop {
-            match self.nest(index) {
-                Some(class) => self.take_nest(index, class)?,
-                None => self.step(index)?,
+        let code = &self.codes[index];
+        let mut step = code.steps.get(self.streams[index].at);
+        while let Some(taken) = step {
+            match code.nests.at(taken) {
+                Some(class) if self.ahead => self.take_nest(index, class)?,
+                _ => self.step(index, taken)?,
             }
-            self.latest = self.latest.max(self.now);
             let next = self.clocks[index].next;
             if next == NEVER {
-                return Ok(());
+                break;
             }
-            let is_first = next <= self.bound && next < self.next_signal() && next < self.queues.next_event();
+            step = code.steps.get(self.streams[index].at);
             let failed = self.settings.values && self.memories.flow.has_failed();
-            if failed || !(is_first || self.may_go_ahead(index)) {
-                return Ok(());
+            if failed || !(self.goes_ahead(next, step) || self.is_first(next)) {
+                break;
             }
             self.now = next;
         }
-    }
-
-    /// The nest that begins with a stream's next instruction, if it can be taken as a whole.
-    #[inline]
-    fn nest(&self, index: usize) -> Option<u32> {
-        let code = &self.codes[index];
-        if !self.ahead || code.nests.classes.is_empty() {
-            return None;
+        if step.is_none() {
+            self.streams[index].halted = true;
+            self.clocks[index].next = NEVER;
         }
-        code.nests.at(code.steps.get(self.streams[index].at)?)
+        self.latest = self.latest.max(self.now);
+        Ok(())
     }
 
-    /// Whether the next instruction of a stream can be taken before other events up to its tick: it neither looks at what
+    /// Whether nothing else comes before the next instruction of the stream whose turn it is.
+    #[inline]
+    fn is_first(&self, next: u64) -> bool {
+        next <= self.bound && next < self.next_signal() && next < self.queues.next_event()
+    }
+
+    /// Whether an instruction can be taken at the tick `next` before other events up to then: it neither looks at what
     /// other streams do, nor can it stop the run.
     #[inline]
-    fn may_go_ahead(&self, index: usize) -> bool {
-        self.ahead
-            && self.clocks[index].next <= self.settings.tick_limit
-            && self.codes[index].steps.get(self.streams[index].at).is_some_and(|step| step.ahead)
+    fn goes_ahead(&self, next: u64, step: Option<&Step>) -> bool {
+        self.ahead && next <= self.settings.tick_limit && step.is_some_and(|step| step.ahead)
     }
 
     /// The semaphores that a stream sees.
@@ -365,35 +367,65 @@ impl<'a> Device<'a> {
     }
 
     /// An engine takes its next instruction, or finds that it cannot yet.
-    fn step(&mut self, index: usize) -> Result<(), SimError> {
-        let codes = self.codes;
-        let Some(step) = codes[index].steps.get(self.streams[index].at) else {
-            self.streams[index].halted = true;
-            self.clocks[index].next = NEVER;
-            return Ok(());
-        };
+    #[inline]
+    fn step(&mut self, index: usize, step: &'a Step) -> Result<(), SimError> {
         match self.take(index, step) {
-            Ok(true) if matches!(step.inst, Inst::Br { .. }) => match self.is_endless(index) {
-                true => Err(self.endless(index, step)),
-                false => Ok(()),
-            },
-            Ok(true) => {
-                if self.periods.is_some() {
-                    self.iteration(index);
-                }
-                Ok(())
-            }
             Ok(false) => Ok(()),
+            Ok(true) => self.went_back(index, step),
             Err(kind) => Err(self.trap_at(index, step.pc, kind)),
         }
     }
 
+    /// An instruction has led back: the same may come again.
+    fn went_back(&mut self, index: usize, step: &Step) -> Result<(), SimError> {
+        if !matches!(step.inst, Inst::Br { .. }) {
+            self.iteration(index);
+        } else if self.is_endless(index) {
+            return Err(self.endless(index, step));
+        }
+        Ok(())
+    }
+
     /// Take an instruction if it can issue now; whether it leads back.
+    #[inline]
     fn take(&mut self, index: usize, step: &'a Step) -> Result<bool, TrapKind> {
         let code = &self.codes[index];
-        if !self.may_issue(index, step)? {
-            return Ok(false);
+        match (step.kind, &step.inst) {
+            (Kind::Own | Kind::Loop, inst) => {
+                self.count(index, None);
+                let again = self.streams[index].take(code, inst, self.taken)?;
+                self.go_on(index, self.now + step.cost.latency, step.cost.issue);
+                // A short loop is not worth a look.
+                Ok(again && !step.ahead)
+            }
+            (Kind::Wait, Inst::Semw { sem, n }) => {
+                if self.wait(index, sem.0, *n)? {
+                    self.count(index, None);
+                    if let Some(recorder) = &mut self.counters.recorder {
+                        recorder.wait(index, sem.0, *n);
+                    }
+                    self.streams[index].advance(code);
+                    self.go_on(index, self.now + step.cost.latency, step.cost.issue);
+                }
+                Ok(false)
+            }
+            (Kind::Signal, Inst::Sems { sem, n }) => {
+                self.count(index, None);
+                if let Some(recorder) = &mut self.counters.recorder {
+                    recorder.signal(index, sem.0, *n);
+                }
+                self.signal(index, Signal { semaphore: sem.0, n: *n, pc: step.pc, earliest: self.now })?;
+                self.streams[index].advance(code);
+                self.go_on(index, self.now + step.cost.latency, step.cost.issue);
+                Ok(false)
+            }
+            _ => self.take_other(index, step).map(|()| false),
         }
+    }
+
+    /// Count an instruction that is taken.
+    #[inline]
+    fn count(&mut self, index: usize, sums: Option<Sums>) {
         self.taken += 1;
         let at = self.streams[index].at;
         if let Some(sanitizer) = &mut self.sanitizer {
@@ -401,6 +433,16 @@ impl<'a> Device<'a> {
             sanitizer.take(index, at, &self.streams[index], chip);
         }
         self.counters.streams[index].executed[at] += 1;
+        if let Some(periods) = &mut self.periods {
+            periods.took(index, at, 1, sums);
+        }
+    }
+
+    /// Take an instruction that does more than to order others, if it can issue now.
+    fn take_other(&mut self, index: usize, step: &'a Step) -> Result<(), TrapKind> {
+        if !self.may_issue(index, step)? {
+            return Ok(());
+        }
         let mut cost = step.cost;
         let mut sums = None;
         if let Some(dynamic) = step.dynamic {
@@ -409,45 +451,18 @@ impl<'a> Device<'a> {
             (cost, sums) = (memo.cost, Some(once));
             self.counters.streams[index].sums[dynamic as usize].add(once, 1);
         }
-        if let Some(periods) = &mut self.periods {
-            periods.took(index, at, 1, sums);
-        }
-        if let Some(recorder) = &mut self.counters.recorder {
-            match step.inst {
-                Inst::Semw { sem, n } => recorder.wait(index, sem.0, n),
-                Inst::Sems { sem, n } => recorder.signal(index, sem.0, n),
-                _ => {}
-            }
-        }
-        let stream = &mut self.streams[index];
-        let mut again = false;
+        self.count(index, sums);
         match &step.inst {
             Inst::Halt {} => {
-                stream.halted = true;
+                self.streams[index].halted = true;
                 self.clocks[index].next = NEVER;
-                return Ok(false);
+                return Ok(());
             }
             Inst::Trap { code } => return Err(TrapKind::Code { code: *code }),
-            Inst::Li { rd, imm } => stream.set_register(*rd, *imm),
-            Inst::Apset { ap, pattern } => stream.set_pattern(*ap, *pattern),
             Inst::ReadCsr { rd, which } => {
                 let value = self.control_register(index, *which)?;
                 self.streams[index].set_register(*rd, value);
             }
-            Inst::Sems { sem, n } => {
-                self.signal(index, Signal { semaphore: sem.0, n: *n, pc: step.pc, earliest: self.now })?;
-            }
-            Inst::Alu { op, rd, ra, rb, imm } => stream.alu(*op, *rd, *ra, *rb, *imm)?,
-            // These say themselves where the stream goes on.
-            Inst::Br { cond, ra, rb, to } => {
-                stream.branch(code, *cond, *ra, *rb, *to)?;
-                again = stream.at <= at;
-            }
-            Inst::Loop { count, rc, end, step } => {
-                stream.enter_loop(code, *count, *rc, *end, *step, self.taken)?;
-            }
-            // A short loop is not worth a look.
-            Inst::Endl {} => again = stream.end_loop(code)? && !step.ahead,
             inst => {
                 self.touch(index, step);
                 if let Inst::Cput { core, dst, src, shape } = inst {
@@ -460,11 +475,9 @@ impl<'a> Device<'a> {
                 }
             }
         }
-        if !matches!(step.inst, Inst::Br { .. } | Inst::Loop { .. } | Inst::Endl {}) {
-            self.streams[index].advance(code);
-        }
+        self.streams[index].advance(&self.codes[index]);
         self.occupy(index, step, &cost);
-        Ok(again)
+        Ok(())
     }
 
     /// Note what the instruction touches in the scratchpad.

@@ -41,8 +41,9 @@ pub(crate) struct Live {
     partitions: u64,
     /// Intervals that have ended and are not entered: of one stretch, and of how many.
     ended: Vec<(Stretch, u64)>,
-    /// Touches that other ones may still precede, and how many there may be.
-    collected: Vec<Collected>,
+    /// Touches of each stream that other streams' may still precede, and how many there are of all and may be.
+    collected: Vec<VecDeque<Collected>>,
+    count: usize,
     full: usize,
     /// Nests whose ends are among them, in order.
     nests: VecDeque<Nest>,
@@ -69,6 +70,7 @@ impl Live {
             partitions,
             ended: Vec::new(),
             collected: Vec::new(),
+            count: 0,
             full: COLLECTED,
             nests: VecDeque::new(),
         }
@@ -83,8 +85,18 @@ impl Live {
 
     /// The same of a stream that may be ahead of others.
     pub(crate) fn collect(&mut self, tick: u64, stream: usize, touch: &Touch, reg: i64) {
-        let touch = self.collected(tick, stream as u32, touch, reg);
-        self.collected.extend(touch);
+        if let Some(touch) = self.collected(tick, stream as u32, touch, reg) {
+            self.push(touch);
+        }
+    }
+
+    fn push(&mut self, touch: Collected) {
+        let stream = touch.stream as usize;
+        if self.collected.len() <= stream {
+            self.collected.resize_with(stream + 1, VecDeque::new);
+        }
+        self.collected[stream].push_back(touch);
+        self.count += 1;
     }
 
     /// A stream takes a nest as a whole; each of its address registers skips so many stretches.
@@ -96,29 +108,44 @@ impl Live {
         skipped: Vec<i64>,
     ) {
         let (tick, stream) = (start + reads.end(), stream as u32);
-        self.collected.push(Collected { tick, stream, reads: false, writes: false, bytes: (0, 0), parts: 0 });
+        self.push(Collected { tick, stream, reads: false, writes: false, bytes: (0, 0), parts: 0 });
         self.nests.push_back(Nest { start, stream, reads, skipped, overwritten: false });
     }
 
     /// Whether it is time to put in order what was collected.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.collected.len() >= self.full
+        self.count >= self.full
     }
 
     /// Enter what was collected of the time before a tick; all of it is there.
     pub(crate) fn settle(&mut self, before: u64) {
         let mut collected = std::mem::take(&mut self.collected);
-        collected.sort_by_key(|touch| (touch.tick, touch.stream));
-        let due = collected.partition_point(|touch| touch.tick < before);
-        for touch in collected.drain(..due) {
-            if touch.reads || touch.writes {
-                self.enter_touch(&touch);
-            } else {
-                self.end_nest();
+        let first = |touches: &VecDeque<Collected>| touches.front().map_or(u64::MAX, |touch| touch.tick);
+        let mut next: Vec<u64> = collected.iter().map(first).collect();
+        loop {
+            // The stream whose turn it is, and how long; of equal ticks, the lower stream's comes first.
+            let (mut tick, mut second) = (u64::MAX, u64::MAX);
+            for &next in &next {
+                second = second.min(next.max(tick));
+                tick = tick.min(next);
             }
+            if tick >= before {
+                break;
+            }
+            let Some(stream) = next.iter().position(|next| *next == tick) else { break };
+            let end = before.min(second.saturating_add(u64::from(!next[..stream].contains(&second))));
+            while let Some(touch) = collected[stream].pop_front_if(|touch| touch.tick < end) {
+                self.count -= 1;
+                if touch.reads || touch.writes {
+                    self.enter_touch(&touch);
+                } else {
+                    self.end_nest();
+                }
+            }
+            next[stream] = first(&collected[stream]);
         }
-        self.full = COLLECTED.max(2 * collected.len());
+        self.full = COLLECTED.max(2 * self.count);
         self.collected = collected;
     }
 

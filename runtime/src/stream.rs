@@ -89,13 +89,38 @@ impl Stream {
     }
 
     /// Set an access pattern.
-    pub(crate) fn set_pattern(&mut self, ap: Ap, pattern: AccessPattern) {
+    fn set_pattern(&mut self, ap: Ap, pattern: AccessPattern) {
         self.patterns[usize::from(ap.0 & 15)] = pattern;
         self.patterns_set += 1;
     }
 
+    /// Take an instruction that concerns nothing but its stream: whether it leads back. The device has taken `taken`
+    /// instructions.
+    #[inline]
+    pub(crate) fn take(&mut self, code: &Code, inst: &Inst, taken: u64) -> Result<bool, TrapKind> {
+        let at = self.at;
+        match inst {
+            Inst::Alu { op, rd, ra, rb, imm } => self.alu(*op, *rd, *ra, *rb, *imm)?,
+            Inst::Li { rd, imm } => self.set_register(*rd, *imm),
+            Inst::Apset { ap, pattern } => self.set_pattern(*ap, *pattern),
+            // These say themselves where the stream goes on.
+            Inst::Endl {} => return self.end_loop(code),
+            Inst::Loop { count, rc, end, step } => {
+                self.enter_loop(code, *count, *rc, *end, *step, taken)?;
+                return Ok(false);
+            }
+            Inst::Br { cond, ra, rb, to } => {
+                self.branch(code, *cond, *ra, *rb, *to)?;
+                return Ok(self.at <= at);
+            }
+            _ => {}
+        }
+        self.advance(code);
+        Ok(false)
+    }
+
     /// `rd = ra op (rb + imm)`.
-    pub(crate) fn alu(&mut self, op: AluOp, rd: Reg, ra: Reg, rb: Reg, imm: i64) -> Result<(), TrapKind> {
+    fn alu(&mut self, op: AluOp, rd: Reg, ra: Reg, rb: Reg, imm: i64) -> Result<(), TrapKind> {
         let (a, b) = (self.register(ra), self.register(rb).wrapping_add(imm));
         let value = match op {
             AluOp::Add => a.wrapping_add(b),
@@ -117,14 +142,7 @@ impl Stream {
     }
 
     /// Branch to `to` if the condition holds, else go on.
-    pub(crate) fn branch(
-        &mut self,
-        code: &Code,
-        cond: Cond,
-        ra: Reg,
-        rb: Reg,
-        to: Pc,
-    ) -> Result<(), TrapKind> {
+    fn branch(&mut self, code: &Code, cond: Cond, ra: Reg, rb: Reg, to: Pc) -> Result<(), TrapKind> {
         let (a, b) = (self.register(ra), self.register(rb));
         let taken = match cond {
             Cond::Al => true,
@@ -143,7 +161,7 @@ impl Stream {
 
     /// Enter a loop of `count + rc` iterations, or skip it; the device has taken `taken` instructions.
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn enter_loop(
+    fn enter_loop(
         &mut self,
         code: &Code,
         count: u32,
@@ -182,7 +200,7 @@ impl Stream {
 
     /// The end of the innermost loop: whether it goes on.
     #[inline]
-    pub(crate) fn end_loop(&mut self, code: &Code) -> Result<bool, TrapKind> {
+    fn end_loop(&mut self, code: &Code) -> Result<bool, TrapKind> {
         let Some(open) = self.loops.last_mut() else { return Err(TrapKind::Flow("no loop is open")) };
         if open.left > 0 {
             open.left -= 1;

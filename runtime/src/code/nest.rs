@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use kiln_machine::isa::Inst;
 
-use super::{Code, Step, Unit};
+use super::{Code, Kind, Product, Step, Unit};
 
 /// What nests with the same instructions have in common.
 pub(crate) struct Nest {
@@ -32,8 +32,8 @@ impl Nests {
     /// The nest that begins with a step.
     #[inline]
     pub(crate) fn at(&self, step: &Step) -> Option<u32> {
-        match step.inst {
-            Inst::Loop { .. } => self.of_loops.get(step.loop_number as usize).copied().flatten(),
+        match step.kind {
+            Kind::Loop => self.of_loops.get(step.loop_number as usize).copied().flatten(),
             _ => None,
         }
     }
@@ -90,8 +90,9 @@ fn nest(code: &Code, at: usize) -> Option<(Vec<i64>, Nest)> {
                 contents.push(1);
                 open.pop();
             }
-            (_, Unit::Load { rows }) => contents.extend([2, rows.0 as i64, rows.1 as i64]),
-            (_, Unit::Product { rows, dst, parts, bytes, n }) => {
+            (_, Unit::Load { rows }) => contents.extend([2, i64::from(rows.0), i64::from(rows.1)]),
+            (_, Unit::Product(product)) => {
+                let Product { rows, dst, parts, bytes, n } = &**product;
                 contents.extend([3, rows.0 as i64, rows.1 as i64, parts.0 as i64, parts.1 as i64]);
                 contents.extend([bytes.0, bytes.1, i64::from(dst.reg.0)]);
                 contents.extend(dst.strides.map(i64::from));

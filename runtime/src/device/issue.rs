@@ -4,7 +4,7 @@ use kiln_machine::duration::{self, Cost};
 use kiln_machine::isa::{AccessPattern, Extent, Inst};
 
 use super::{Blocked, Device, Meeting, Memo, NEVER};
-use crate::code::{self, Step, Unit};
+use crate::code::{self, Product, Step, Unit};
 use crate::counters::Sums;
 use crate::error::TrapKind;
 use crate::mxu::Region;
@@ -27,7 +27,7 @@ impl Device<'_> {
             let cost = duration::duration(&step.inst, engine, self.settings.target, patterns);
             let depends = |extent: &Extent| !matches!(extent, Extent::Shape(_));
             let sums = Sums::of(&cost, code::chip_bytes(&step.inst, patterns, depends));
-            let touches = code::touches(&step.inst, patterns, depends);
+            let touches = code::touches(&step.inst.operands(), patterns, depends);
             let (patterns_set, patterns) = (stream.patterns_set, used_patterns(step, stream));
             *memo = Some(Memo { patterns_set, patterns, cost, sums, touches });
         }
@@ -37,32 +37,37 @@ impl Device<'_> {
         }
     }
 
+    /// Whether so many units of a semaphore can be taken now; if not, when to look again is noted.
+    #[inline]
+    pub(super) fn wait(&mut self, index: usize, semaphore: u8, n: u16) -> Result<bool, TrapKind> {
+        let semaphores = &mut self.semaphores[self.slots[index]];
+        semaphores.check(semaphore)?;
+        if semaphores.take(semaphore, n, self.now, self.time) {
+            self.go_on_waiting(index);
+            return Ok(true);
+        }
+        let enough = semaphores.enough_at(semaphore, n);
+        self.block(index, Blocked::Semaphore { semaphore, n });
+        if let Some(enough) = enough {
+            self.clocks[index].next = enough;
+        }
+        Ok(false)
+    }
+
     /// Whether the instruction can issue now; if not, when to look again is noted.
     pub(super) fn may_issue(&mut self, index: usize, step: &Step) -> Result<bool, TrapKind> {
         let now = self.now;
         let start = match (&step.unit, &step.inst) {
-            (Unit::Product { .. }, _) => {
-                let (rows, region) = self.product(index, step);
-                self.mxu[self.slots[index]].product_start(now, rows, &region, step.cost.busy)
+            (Unit::Product(product), _) => {
+                let region = self.region(index, product);
+                self.mxu[self.slots[index]].product_start(now, product.rows, &region, step.cost.busy)
             }
             (Unit::Load { .. }, _) => self.mxu[self.slots[index]].load_start(now),
-            (_, Inst::Semw { sem, n }) => {
-                let semaphores = &mut self.semaphores[self.slots[index]];
-                semaphores.check(sem.0)?;
-                if !semaphores.take(sem.0, *n, now, self.time) {
-                    let enough = semaphores.enough_at(sem.0, *n);
-                    self.block(index, Blocked::Semaphore { semaphore: sem.0, n: *n });
-                    if let Some(enough) = enough {
-                        self.clocks[index].next = enough;
-                    }
-                    return Ok(false);
-                }
-                now
-            }
             // The program ends when everything is complete, so the end of a stream waits for nothing.
             (_, Inst::Bar { group } | Inst::Cred { group, .. }) => match self.meetings[index] {
                 Meeting::Over => {
                     self.meetings[index] = Meeting::Away;
+                    self.go_on_waiting(index);
                     now
                 }
                 // A meeting is entered when all before it is complete.
@@ -79,13 +84,13 @@ impl Device<'_> {
                     self.block(index, Blocked::Transfers);
                     return Ok(false);
                 }
-                _ => self.clocks[index].complete.max(now),
+                _ => {
+                    self.go_on_waiting(index);
+                    self.clocks[index].complete.max(now)
+                }
             },
             _ => now,
         };
-        if let Some((blocked, since)) = self.clocks[index].blocked.take() {
-            self.counters.waited(index, blocked != Blocked::Transfers, now - since);
-        }
         if start > now {
             self.counters.waited(index, false, start - now);
             self.clocks[index].next = start;
@@ -94,19 +99,25 @@ impl Device<'_> {
         Ok(true)
     }
 
+    /// A stream's wait is over, if it waited.
+    #[inline]
+    fn go_on_waiting(&mut self, index: usize) {
+        if let Some((blocked, since)) = self.clocks[index].blocked.take() {
+            self.counters.waited(index, blocked != Blocked::Transfers, self.now - since);
+        }
+    }
+
     pub(super) fn block(&mut self, index: usize, why: Blocked) {
         let clock = &mut self.clocks[index];
         clock.next = NEVER;
         clock.blocked.get_or_insert((why, self.now));
     }
 
-    /// Array rows and accumulator region of a product; nothing of another instruction.
-    fn product(&self, index: usize, step: &Step) -> ((u64, u64), Region) {
-        let Unit::Product { rows, dst, parts, bytes, n } = step.unit else {
-            return ((0, 1), Region { parts: (0, 0), bytes: (0, 0), walk: ([0; 3], [0; 3]) });
-        };
+    /// The accumulators of a product.
+    fn region(&self, index: usize, product: &Product) -> Region {
+        let Product { dst, parts, bytes, n, .. } = product;
         let reg = self.streams[index].added(dst.reg);
-        (rows, Region { parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: (dst.strides, n) })
+        Region { parts: *parts, bytes: (bytes.0 + reg, bytes.1 + reg), walk: (dst.strides, *n) }
     }
 
     /// The instruction issues now: its unit is busy, its completion and the stream's next turn are set.
@@ -132,18 +143,26 @@ impl Device<'_> {
                 // The queue tells when it is complete.
                 complete = now;
             }
-            (Unit::Load { rows }, _) => {
-                self.mxu[self.slots[index]].start_load(now, *rows, cost.busy, cost.latency)
+            (Unit::Load { rows: (row, rows) }, _) => {
+                let rows = (u64::from(*row), u64::from(*rows));
+                self.mxu[self.slots[index]].start_load(now, rows, cost.busy, cost.latency);
             }
-            (Unit::Product { .. }, _) => {
-                let (rows, region) = self.product(index, step);
-                self.mxu[self.slots[index]].start_product(now, rows, region, cost.busy, cost.latency);
+            (Unit::Product(product), _) => {
+                let region = self.region(index, product);
+                let mxu = &mut self.mxu[self.slots[index]];
+                mxu.start_product(now, product.rows, region, cost.busy, cost.latency);
             }
             _ => {}
         }
+        self.go_on(index, complete, cost.issue);
+    }
+
+    /// The stream's next instruction comes `issue` ticks from now; its last one is complete at the tick `complete`.
+    #[inline]
+    pub(super) fn go_on(&mut self, index: usize, complete: u64, issue: u64) {
         let clock = &mut self.clocks[index];
         clock.complete = clock.complete.max(complete);
-        clock.next = if self.streams[index].halted { NEVER } else { now + cost.issue };
+        clock.next = if self.streams[index].halted { NEVER } else { self.now + issue };
     }
 }
 

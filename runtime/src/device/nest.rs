@@ -52,7 +52,7 @@ impl Outcomes {
 impl Device<'_> {
     /// Take a nest whose first instruction is next. The stream stands behind it afterwards, if the limit lets it.
     pub(super) fn take_nest(&mut self, index: usize, class: u32) -> Result<(), SimError> {
-        let Some(mut outcomes) = self.outcomes.take() else { return self.step(index) };
+        let Some(mut outcomes) = self.outcomes.take() else { return self.simulate_nest(index, class) };
         let taken = self.take_nest_with(&mut outcomes, index, class);
         self.outcomes = Some(outcomes);
         taken
@@ -155,14 +155,15 @@ impl Device<'_> {
     fn simulate_nest(&mut self, index: usize, class: u32) -> Result<(), SimError> {
         let nest = &self.codes[index].nests.classes[class as usize];
         let behind = self.streams[index].at + nest.counts.len();
-        loop {
-            self.step(index)?;
+        while let Some(step) = self.codes[index].steps.get(self.streams[index].at) {
+            self.step(index, step)?;
             let next = self.clocks[index].next;
             if self.streams[index].at == behind || next > self.settings.tick_limit {
                 return Ok(());
             }
             self.now = next;
         }
+        Ok(())
     }
 
     /// The reads of a nest that began at the tick `start`; none if some are outside.
