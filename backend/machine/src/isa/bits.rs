@@ -69,14 +69,10 @@ impl BitReader {
     }
 
     /// Whether every bit not yet read is zero.
-    pub fn rest_is_zero(&mut self) -> bool {
-        while self.at < 64 * LIMBS as u32 {
-            let step = (64 - self.at % 64).min(64);
-            if self.get(step) != 0 {
-                return false;
-            }
-        }
-        true
+    pub fn rest_is_zero(&self) -> bool {
+        let (limb, shift) = ((self.at / 64) as usize, self.at % 64);
+        let mut rest = self.limbs.iter().skip(limb);
+        rest.next().is_none_or(|limb| limb >> shift == 0) && rest.all(|limb| *limb == 0)
     }
 }
 
@@ -115,6 +111,7 @@ mod tests {
         let [a, b] = w.words();
         let mut r = BitReader::new(&a, &b);
         for (v, bits) in fields {
+            assert!(!r.rest_is_zero());
             assert_eq!(r.get(bits), v);
         }
         assert!(r.rest_is_zero());
