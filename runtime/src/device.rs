@@ -387,7 +387,7 @@ impl<'a> Device<'a> {
     }
 
     /// Take an instruction if it can issue now; whether it leads back.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, index: usize, step: &'a Step) -> Result<bool, TrapKind> {
         let code = &self.codes[index];
         match (step.kind, &step.inst) {
@@ -424,7 +424,7 @@ impl<'a> Device<'a> {
     }
 
     /// Count an instruction that is taken.
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, index: usize, sums: Option<Sums>) {
         self.taken += 1;
         let at = self.streams[index].at;

@@ -121,21 +121,15 @@ impl Live {
     /// Enter what was collected of the time before a tick; all of it is there.
     pub(crate) fn settle(&mut self, before: u64) {
         let mut collected = std::mem::take(&mut self.collected);
-        let first = |touches: &VecDeque<Collected>| touches.front().map_or(u64::MAX, |touch| touch.tick);
-        let mut next: Vec<u64> = collected.iter().map(first).collect();
-        loop {
-            // The stream whose turn it is, and how long; of equal ticks, the lower stream's comes first.
-            let (mut tick, mut second) = (u64::MAX, u64::MAX);
-            for &next in &next {
-                second = second.min(next.max(tick));
-                tick = tick.min(next);
-            }
-            if tick >= before {
-                break;
-            }
-            let Some(stream) = next.iter().position(|next| *next == tick) else { break };
-            let end = before.min(second.saturating_add(u64::from(!next[..stream].contains(&second))));
-            while let Some(touch) = collected[stream].pop_front_if(|touch| touch.tick < end) {
+        // Ticks and streams of the first touches, the next one last; of equal ticks, the lower stream's comes first.
+        let first = |stream: usize, touches: &VecDeque<Collected>| Some((touches.front()?.tick, stream));
+        let firsts = collected.iter().enumerate().filter_map(|(stream, touches)| first(stream, touches));
+        let mut order: Vec<(u64, usize)> = firsts.filter(|(tick, _)| *tick < before).collect();
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        while let Some((_, stream)) = order.pop() {
+            let end = order.last().copied().unwrap_or((before, 0));
+            let touches = &mut collected[stream];
+            while let Some(touch) = touches.pop_front_if(|touch| (touch.tick, stream) < end) {
                 self.count -= 1;
                 if touch.reads || touch.writes {
                     self.enter_touch(&touch);
@@ -143,7 +137,10 @@ impl Live {
                     self.end_nest();
                 }
             }
-            next[stream] = first(&collected[stream]);
+            if let Some(next) = first(stream, touches).filter(|(tick, _)| *tick < before) {
+                let at = order.iter().rposition(|other| *other > next).map_or(0, |at| at + 1);
+                order.insert(at, next);
+            }
         }
         self.full = COLLECTED.max(2 * self.count);
         self.collected = collected;

@@ -238,12 +238,12 @@ impl Semaphores {
     /// What decides the future, relative to `now`: the counts, and (ticks, semaphore, n, producer, word) of what is
     /// on its way.
     pub(crate) fn state(&self, now: u64) -> SemaphoresState {
-        (self.counts(now).collect(), self.flying(now).collect())
+        (self.counts(now), self.flying(now).collect())
     }
 
     /// Whether the state is that one.
     pub(crate) fn is_in(&self, (counts, flying): &SemaphoresState, now: u64) -> bool {
-        self.counts(now).eq(counts.iter().copied()) && self.flying(now).eq(flying.iter().copied())
+        self.counts(now) == *counts && self.flying(now).eq(flying.iter().copied())
     }
 
     fn flying(&self, now: u64) -> impl Iterator<Item = Flying> {
@@ -256,12 +256,14 @@ impl Semaphores {
     }
 
     /// The counts at the tick `now`.
-    fn counts(&self, now: u64) -> impl Iterator<Item = u32> {
-        self.counts.iter().enumerate().map(move |(semaphore, count)| {
-            let line = self.lines.as_ref().map(|lines| &lines[semaphore]).filter(|line| line.units > 0);
-            let arrived = line.into_iter().flat_map(|line| &line.signals).filter(|(tick, _)| *tick <= now);
-            count + arrived.map(|(_, n)| u32::from(*n)).sum::<u32>()
-        })
+    fn counts(&self, now: u64) -> Vec<u32> {
+        let mut counts = self.counts.clone();
+        let lines = self.lines.iter().flatten().zip(&mut counts);
+        for (line, count) in lines.filter(|(line, _)| line.units > 0) {
+            let arrived = line.signals.iter().filter(|(tick, _)| *tick <= now);
+            *count += arrived.map(|(_, n)| u32::from(*n)).sum::<u32>();
+        }
+        counts
     }
 
     /// Let `ticks` pass in which nothing changes.
