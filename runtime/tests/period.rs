@@ -78,7 +78,9 @@ fn program(rng: &mut Rng, rounds: u64) -> String {
         if i > 0 {
             let _ = writeln!(text, "    semw sem{before}, n=1");
         }
-        if i + 1 < count {
+        // Between the work and its signals a transfer may end.
+        let waits_late = rng.below(3) == 0;
+        if i + 1 < count && !waits_late {
             let _ = writeln!(text, "    semw sem{empty}, n=1");
         }
         if *engine == "mxu" {
@@ -94,6 +96,9 @@ fn program(rng: &mut Rng, rounds: u64) -> String {
         }
         if rng.below(5) == 0 {
             text += "    fence\n";
+        }
+        if i + 1 < count && waits_late {
+            let _ = writeln!(text, "    semw sem{empty}, n=1");
         }
         if i + 1 < count {
             let _ = writeln!(text, "    sems sem{full}, n=1");

@@ -3,6 +3,7 @@
 
 mod bits;
 mod closed_pipe;
+mod compiled;
 mod cross_reader;
 mod determinism;
 mod differential;
