@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::axes::{AxisId, Graph, Kind, NodeId};
+use crate::axes::{AxisId, Graph, Kind, NodeId, TopKPart};
 use kiln_ir::nn::{MapKind, OpKind as NnOp, ReduceKind, ScanKind};
 use kiln_ir::tile::Part;
 use kiln_ir::types::{DType, Scalar};
@@ -450,12 +450,28 @@ impl Maker<'_> {
         Source::Value(self.through_broadcast(node).0 as usize)
     }
 
-    /// As [`Maker::tensor`], for an operand that must have `axes`: one that is repeated along some of them is read from
-    /// its storage.
-    fn tensor_over(&self, node: NodeId, axes: &[AxisId]) -> Source {
+    /// As [`Maker::tensor`], for an operand that must have `axes`: one that does not vary along some of them is read
+    /// from its storage, once for each index of those. A chain along them then has as many steps as it is written to
+    /// have, which a sum of the other operand would not.
+    fn tensor_over(&mut self, node: NodeId, axes: &[AxisId]) -> Source {
         let below = self.through_broadcast(node);
-        let is_whole = axes.iter().all(|a| self.k.graph.node(below).axes.contains(a));
-        Source::Value(if is_whole { below } else { node }.0 as usize)
+        let lacked_by = |n: NodeId| -> Vec<AxisId> {
+            let has = &self.k.graph.node(n).axes;
+            axes.iter().filter(|a| !has.contains(a)).copied().collect()
+        };
+        if lacked_by(below).is_empty() {
+            return Source::Value(below.0 as usize);
+        }
+        if lacked_by(node).is_empty() {
+            return Source::Value(node.0 as usize);
+        }
+        let lacked = lacked_by(below);
+        let below = below.0 as usize;
+        self.store(below);
+        let Value { dtype, home, writers, .. } = self.k.values[below].clone();
+        let axes = [self.ordered(below), lacked].concat();
+        self.k.values.push(Value { axes, dtype, home, writers, producer: None, is_stored: true });
+        Source::Value(self.k.values.len() - 1)
     }
 
     fn node(&mut self, i: usize) -> Result<(), LowerError> {
@@ -468,6 +484,10 @@ impl Maker<'_> {
             };
             let home = self.array(kind, node.dtype, &node.axes);
             self.k.values[i].home = Some(home);
+            return Ok(());
+        }
+        if self.k.values[i].producer.is_some() {
+            // The second result of an op that stands before.
             return Ok(());
         }
         let unsupported = |what: &str| LowerError::Unsupported {
@@ -514,40 +534,55 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// A selection makes values and indices; the one that the node is not lives on chip only.
+    /// A selection makes values and indices. Where the graph wants both, they are the results of one op; one that it
+    /// does not want lives on chip only.
     fn second_result(&mut self, i: usize) {
-        use crate::axes::TopKPart;
-        let Kind::TopK { part, .. } = &self.k.graph.nodes[i].kind else { return };
-        let operand = self.k.graph.nodes[i].operands[0].0 as usize;
-        let dtype = match part {
-            TopKPart::Values => DType::I32,
-            TopKPart::Indices => self.k.values[operand].dtype,
+        let graph = self.k.graph;
+        let node = &graph.nodes[i];
+        let Kind::TopK { axis, to, largest, part } = node.kind else { return };
+        let Some(op) = self.k.values[i].producer else { return };
+        let (missing, dtype) = match part {
+            TopKPart::Values => (TopKPart::Indices, DType::I32),
+            TopKPart::Indices => (TopKPart::Values, self.k.values[node.operands[0].0 as usize].dtype),
         };
-        let axes = self.k.values[i].axes.clone();
-        let producer = self.k.values[i].producer;
-        self.k.values.push(Value {
-            axes,
-            dtype,
-            home: None,
-            writers: Vec::new(),
-            producer,
-            is_stored: false,
-        });
-        let other = self.k.values.len() - 1;
-        let Some(op) = producer else { return };
-        self.k.ops[op].outs = if *part == TopKPart::Values { vec![i, other] } else { vec![other, i] };
+        let twin = Kind::TopK { axis, to, largest, part: missing };
+        let is_twin = |j: &usize| graph.nodes[*j].kind == twin && graph.nodes[*j].operands == node.operands;
+        let other = match (i + 1..graph.nodes.len())
+            .filter(|&j| self.live[j] && self.recipes[j].is_none())
+            .find(is_twin)
+        {
+            Some(j) => {
+                self.k.values[j].producer = Some(op);
+                self.k.values[j].writers = vec![op];
+                self.k.ops[op].origins.extend(&graph.nodes[j].origins);
+                self.home(j);
+                j
+            }
+            None => {
+                self.k.values.push(Value {
+                    axes: self.k.values[i].axes.clone(),
+                    dtype,
+                    home: None,
+                    writers: Vec::new(),
+                    producer: Some(op),
+                    is_stored: false,
+                });
+                self.k.values.len() - 1
+            }
+        };
+        self.k.ops[op].outs = if part == TopKPart::Values { vec![i, other] } else { vec![other, i] };
     }
 
-    fn work(&self, i: usize, kind: &Kind) -> Option<(Work, Vec<Source>)> {
-        let node = &self.k.graph.nodes[i];
-        let dtype_of = |n: NodeId| self.k.graph.node(n).dtype;
-        let all = || node.operands.iter().map(|&o| self.source(o)).collect::<Vec<_>>();
+    fn work(&mut self, i: usize, kind: &Kind) -> Option<(Work, Vec<Source>)> {
+        let graph = self.k.graph;
+        let node = &graph.nodes[i];
+        let dtype_of = |n: NodeId| graph.node(n).dtype;
         let zero = |d: DType| if kiln_ir::types::is_float(d) { Scalar::float(0.0) } else { Scalar::Int(0) };
         Some(match kind {
             Kind::Map(MapKind::Not) if node.dtype == DType::Bool => {
                 (Work::Map(MapKind::Eq), vec![self.source(node.operands[0]), Source::Scalar(Scalar::Int(0))])
             }
-            Kind::Map(k) => (Work::Map(*k), all()),
+            Kind::Map(k) => (Work::Map(*k), node.operands.iter().map(|&o| self.source(o)).collect()),
             Kind::Cast if node.dtype == DType::Bool => {
                 let from = zero(dtype_of(node.operands[0]));
                 (Work::Map(MapKind::Ne), vec![self.source(node.operands[0]), Source::Scalar(from)])
@@ -556,30 +591,30 @@ impl Maker<'_> {
                 Source::Scalar(s) => (Work::Fill(s), Vec::new()),
                 source => (Work::Cast, vec![source]),
             },
+            Kind::Ein { contracted, .. } if contracted.is_empty() => {
+                (Work::Map(MapKind::Mul), node.operands.iter().map(|&o| self.source(o)).collect())
+            }
             Kind::Ein { contracted, .. } => {
                 // The array sums over what both operands have.
                 let ins = node.operands.iter().map(|&o| self.tensor_over(o, contracted)).collect();
-                if contracted.is_empty() {
-                    (Work::Map(MapKind::Mul), all())
-                } else {
-                    (Work::Contract(contracted.clone()), ins)
-                }
+                (Work::Contract(contracted.clone()), ins)
             }
             Kind::Reduce { kind, axes } => {
                 (Work::Reduce(*kind, axes.clone()), vec![self.tensor_over(node.operands[0], axes)])
             }
             Kind::Scan { kind, axis, exclusive, reverse } => (
                 Work::Scan { kind: *kind, axis: *axis, exclusive: *exclusive, reverse: *reverse },
-                vec![self.tensor(node.operands[0])],
+                vec![self.tensor_over(node.operands[0], &[*axis])],
             ),
             Kind::Iota { axis } => (Work::Iota(*axis), Vec::new()),
             Kind::Gather { axis } => {
                 let data = self.through_broadcast(node.operands[0]).0 as usize;
                 (Work::Gather { data, axis: *axis }, vec![self.tensor(node.operands[1])])
             }
-            Kind::TopK { axis, to, largest, .. } => {
-                (Work::TopK { axis: *axis, to: *to, largest: *largest }, vec![self.tensor(node.operands[0])])
-            }
+            Kind::TopK { axis, to, largest, .. } => (
+                Work::TopK { axis: *axis, to: *to, largest: *largest },
+                vec![self.tensor_over(node.operands[0], &[*axis])],
+            ),
             Kind::Opaque { op, .. } => match **op {
                 NnOp::Conv { .. } => return None,
                 _ => return None,

@@ -6,7 +6,7 @@ use super::{Lowered, lower, lower_again};
 use crate::grouping::tests::attention;
 use kiln_ir::eval::Files;
 use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, Port, ReduceKind, ScanKind, ValueId};
-use kiln_ir::tile::DramKind;
+use kiln_ir::tile::{DramKind, Op};
 use kiln_ir::{Context, DType, Module, Tensor, TensorType};
 use kiln_machine::target::Target;
 
@@ -171,4 +171,51 @@ fn a_retry_takes_less_of_the_scratchpad() {
     let tight = target("core", &format!("{}", first.groups[0].spm_bytes * 128));
     let again = lower_again(&mut module(shapes, normalised_product), &tight, &retries);
     assert!(again.is_err() || again.is_ok_and(|l| l.groups[0].spm_bytes < first.groups[0].spm_bytes));
+}
+
+/// Products along axes that one operand or both do not vary along.
+fn products_with_the_same_rows(b: &mut FuncBuilder, x: &[ValueId]) -> Vec<ValueId> {
+    let once = b.map(MapKind::Neg, &[x[1]]).expect("neg");
+    let rows = b.broadcast(once, &[1], &[40, 24]).expect("rows");
+    let right = b.contract(x[0], rows, &ContractDims::matmul(0)).expect("x·rows");
+    let columns = b.broadcast(x[1], &[0], &[24, 40]).expect("columns");
+    let turned = b.transpose(x[0], &[1, 0]).expect("transpose");
+    let left = b.contract(columns, turned, &ContractDims::matmul(0)).expect("columns·xᵀ");
+    let neither = b.contract(columns, rows, &ContractDims::matmul(0)).expect("columns·rows");
+    vec![right, left, neither]
+}
+
+#[test]
+fn an_operand_that_lacks_the_contracted_axis_repeats_along_it() {
+    agree(&[&[33, 40], &[24]], products_with_the_same_rows, &target("core", "24M"));
+    agree(&[&[33, 40], &[24]], products_with_the_same_rows, &target("edge", "64K"));
+}
+
+/// A running sum and the greatest elements along axes that the operand does not vary along.
+fn scans_of_the_same_rows(b: &mut FuncBuilder, x: &[ValueId]) -> Vec<ValueId> {
+    let y = b.map(MapKind::Neg, &[x[0]]).expect("neg");
+    let rows = b.broadcast(y, &[1], &[40, 24]).expect("rows");
+    let sums = b.scan(ScanKind::Sum, rows, 0).expect("scan");
+    let (values, indices) = b.topk(rows, 3, 0).expect("topk");
+    let sum = b.reduce(ReduceKind::Sum, rows, &[0]).expect("sum");
+    vec![sums, values, indices, sum]
+}
+
+#[test]
+fn an_operand_that_lacks_the_scanned_axis_repeats_along_it() {
+    agree(&[&[24]], scans_of_the_same_rows, &target("core", "24M"));
+}
+
+#[test]
+fn both_results_of_a_selection_are_of_one_op() {
+    fn both(b: &mut FuncBuilder, x: &[ValueId]) -> Vec<ValueId> {
+        let (values, indices) = b.topk(x[0], 3, 1).expect("topk");
+        vec![indices, values]
+    }
+    let (_, m) = agree(&[&[9, 20]], both, &target("core", "24M"));
+    let mut selections = 0;
+    for group in &m.program("main").expect("program").groups {
+        group.for_each_op(&mut |op, _| selections += usize::from(matches!(op, Op::TopK { .. })));
+    }
+    assert_eq!(selections, 1, "{}", m.print());
 }
