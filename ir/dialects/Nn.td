@@ -86,7 +86,7 @@ def Nn_ContractOp : Nn_Op<"contract"> {
   let description = [{
     Result dims: batch, lhs free, rhs free. The value is one chain `acc = fma(a, b, acc)` from 0 in ascending
     lexicographic order of the contracted dims as listed, in `acc` (f32 for floats, f64 for f64, i32 for
-    integers), then rounded to the result type.
+    integers), then rounded to the result type. A chain of one product is that product, a zero's sign included.
   }];
   let arguments = (ins Nn_Tensor:$lhs, Nn_Tensor:$rhs, Nn_Dims:$lhs_batch, Nn_Dims:$rhs_batch,
                        Nn_Dims:$lhs_contract, Nn_Dims:$rhs_contract, TypeAttr:$acc);
@@ -102,7 +102,8 @@ def Nn_ReduceOp : Nn_InferredOp<"reduce"> {
   let summary = "reduction; the axes are removed";
   let description = [{
     Sum and prod are one chain in ascending order, in f32 (i32 for integers up to 32 bits, else i64; f64 for
-    f64), then rounded. argmax and argmin take one axis and give i32; the first index wins.
+    f64), then rounded; of one element they are that element. argmax and argmin take one axis and give i32; the
+    first index wins.
   }];
   let arguments = (ins Nn_ReduceKind:$kind, Nn_Tensor:$operand, Nn_Dims:$axes);
   let results = (outs Nn_Tensor:$result);

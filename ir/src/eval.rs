@@ -4,6 +4,7 @@
 
 pub mod array;
 mod fma;
+mod indexing;
 pub mod map;
 pub mod nn;
 mod reduce;

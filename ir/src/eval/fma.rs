@@ -10,9 +10,10 @@
 const ROWS: usize = 4;
 const COLUMNS: usize = 16;
 
-/// `a`: `[m, k]`, `b`: `[k, n]`, the result `[m, n]`, all row-major.
+/// `a`: `[m, k]`, `b`: `[k, n]`, the result `[m, n]`, all row-major. A chain of one product is that product: it starts
+/// from −0, which changes nothing that is added to it.
 pub fn product(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f32> {
-    let mut c = vec![0.0; m * n];
+    let mut c = vec![if k == 1 { -0.0 } else { 0.0 }; m * n];
     accumulate(&mut c, a, b, k);
     c
 }

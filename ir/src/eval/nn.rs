@@ -1,10 +1,11 @@
 //! The meaning of `nn`, op by op, as plainly as it can be written. It shares no code with the simulator.
 
 use super::array::{Array, Data, cast, for_each_index, round_f32, strides, wrap_int};
+use super::indexing::{gather, gather_elements, gather_nd, scatter_elements, scatter_nd};
 use super::reduce::{reduce, scan, topk};
 use super::{Files, fma, map};
 use crate::error::{IrError, Result};
-use crate::nn::{ContractDims, Func, Op, OpKind, ScatterReduction};
+use crate::nn::{ContractDims, Func, Op, OpKind};
 use crate::types::{DType, Scalar, Tensor, TensorType};
 use bytes::Bytes;
 
@@ -150,7 +151,7 @@ pub(super) fn filled(dtype: DType, shape: &[usize], value: Scalar) -> Array {
 }
 
 /// Writes `from`'s elements to the places `at` of `to`.
-fn put(to: &mut Data, at: impl Iterator<Item = usize>, from: &Data) {
+pub(super) fn put(to: &mut Data, at: impl Iterator<Item = usize>, from: &Data) {
     match (to, from) {
         (Data::F32(to), Data::F32(from)) => at.zip(from).for_each(|(i, x)| to[i] = *x),
         (Data::F64(to), Data::F64(from)) => at.zip(from).for_each(|(i, x)| to[i] = *x),
@@ -193,7 +194,7 @@ fn iota(axis: usize, ty: &TensorType) -> Array {
 }
 
 /// One ascending chain of `acc = fma(a, b, acc)` for each result element: f32 (wrapping i32 for integers, f64 for f64),
-/// rounded to the result's type at the end.
+/// rounded to the result's type at the end. A chain of one product is that product, a zero's sign included.
 fn contract(a: &Array, b: &Array, dims: &ContractDims, ty: &TensorType) -> Array {
     let extents = |array: &Array, axes: &[usize]| axes.iter().map(|d| array.shape[*d]).collect::<Vec<_>>();
     let ordered = |array: &Array, axes: &[&[usize]]| {
@@ -220,7 +221,9 @@ fn contract(a: &Array, b: &Array, dims: &ContractDims, ty: &TensorType) -> Array
         (Data::F64(a), Data::F64(b)) => Data::F64(
             (0..batch)
                 .map(batches)
-                .flat_map(|(at, bt)| chain(&a[at], &b[bt], m, k, n, 0.0, f64::mul_add))
+                .flat_map(|(at, bt)| {
+                    chain(&a[at], &b[bt], m, k, n, if k == 1 { -0.0 } else { 0.0 }, f64::mul_add)
+                })
                 .collect(),
         ),
         (Data::Int(a), Data::Int(b)) => {
@@ -260,153 +263,6 @@ fn chain<T: Copy>(
     c
 }
 
-pub(super) fn in_range(index: i64, extent: usize) -> std::result::Result<usize, String> {
-    usize::try_from(index)
-        .ok()
-        .filter(|i| *i < extent)
-        .ok_or_else(|| format!("the index {index} lies outside 0..{extent}"))
-}
-
-fn gather(x: &Array, indices: &Array, axis: usize, ty: &TensorType) -> std::result::Result<Array, String> {
-    let step = strides(&x.shape);
-    let rank = indices.shape.len();
-    let index_step = strides(&indices.shape);
-    let rows: Vec<usize> = indices
-        .indices()
-        .iter()
-        .map(|i| in_range(*i, x.shape[axis]))
-        .collect::<std::result::Result<_, _>>()?;
-    let mut at = Vec::with_capacity(ty.elements());
-    for_each_index(&ty.shape, |index| {
-        let row: isize = index[axis..axis + rank].iter().zip(&index_step).map(|(i, s)| *i as isize * s).sum();
-        let before: usize = index[..axis].iter().zip(&step).map(|(i, s)| i * *s as usize).sum();
-        let after: usize =
-            index[axis + rank..].iter().zip(&step[axis + 1..]).map(|(i, s)| i * *s as usize).sum();
-        at.push(before + rows[row as usize] * step[axis] as usize + after);
-    });
-    Ok(x.picked(&ty.shape, &at))
-}
-
-fn gather_elements(
-    x: &Array,
-    indices: &Array,
-    axis: usize,
-    ty: &TensorType,
-) -> std::result::Result<Array, String> {
-    Ok(x.picked(&ty.shape, &element_places(&x.shape, indices, axis)?))
-}
-
-/// For each index tensor element: its own place, with the coordinate along `axis` replaced by its value.
-fn element_places(shape: &[usize], indices: &Array, axis: usize) -> std::result::Result<Vec<usize>, String> {
-    let step = strides(shape);
-    let mut values = indices.indices().iter();
-    let mut at = Vec::with_capacity(indices.elements());
-    let mut fault = None;
-    for_each_index(&indices.shape, |index| {
-        let value = values.next().copied().unwrap_or(0);
-        let row = in_range(value, shape[axis]).unwrap_or_else(|message| {
-            fault.get_or_insert(message);
-            0
-        });
-        at.push((0..shape.len()).map(|d| if d == axis { row } else { index[d] } * step[d] as usize).sum());
-    });
-    fault.map_or(Ok(at), Err)
-}
-
-/// For each tuple of indices (the last axis of `indices`): the offset of the slice of an array of `shape` it names.
-fn tuple_offsets(
-    shape: &[usize],
-    indices: &Array,
-    batch_dims: usize,
-) -> std::result::Result<Vec<usize>, String> {
-    let step = strides(shape);
-    let depth = indices.shape.last().copied().unwrap_or(1);
-    let tuples = &indices.shape[..indices.shape.len().saturating_sub(1)];
-    let mut offsets = Vec::new();
-    let mut values = indices.indices().chunks(depth.max(1));
-    let mut fault = None;
-    for_each_index(tuples, |index| {
-        let mut offset: usize = index[..batch_dims].iter().zip(&step).map(|(i, s)| i * *s as usize).sum();
-        let tuple = if depth == 0 { &[][..] } else { values.next().unwrap_or(&[]) };
-        for (d, value) in tuple.iter().enumerate() {
-            match in_range(*value, shape[batch_dims + d]) {
-                Ok(row) => offset += row * step[batch_dims + d] as usize,
-                Err(message) => {
-                    fault.get_or_insert(message);
-                }
-            }
-        }
-        offsets.push(offset);
-    });
-    fault.map_or(Ok(offsets), Err)
-}
-
-fn gather_nd(
-    x: &Array,
-    indices: &Array,
-    batch_dims: usize,
-    ty: &TensorType,
-) -> std::result::Result<Array, String> {
-    let depth = indices.shape.last().copied().unwrap_or(1);
-    let slice: usize = x.shape[batch_dims + depth..].iter().product();
-    let at: Vec<usize> =
-        tuple_offsets(&x.shape, indices, batch_dims)?.into_iter().flat_map(|o| o..o + slice).collect();
-    Ok(x.picked(&ty.shape, &at))
-}
-
-fn scatter_nd(operands: &[&Array], reduction: ScatterReduction) -> std::result::Result<Array, String> {
-    let (x, indices, updates) = (operands[0], operands[1], operands[2]);
-    let depth = indices.shape.last().copied().unwrap_or(1);
-    let slice: usize = x.shape[depth..].iter().product();
-    let at: Vec<usize> =
-        tuple_offsets(&x.shape, indices, 0)?.into_iter().flat_map(|o| o..o + slice).collect();
-    Ok(scattered(x, &at, updates, reduction))
-}
-
-fn scatter_elements(
-    operands: &[&Array],
-    axis: usize,
-    reduction: ScatterReduction,
-) -> std::result::Result<Array, String> {
-    let (x, indices, updates) = (operands[0], operands[1], operands[2]);
-    Ok(scattered(x, &element_places(&x.shape, indices, axis)?, updates, reduction))
-}
-
-/// `x` with the updates applied one after another; each step rounds to the dtype.
-fn scattered(x: &Array, at: &[usize], updates: &Array, reduction: ScatterReduction) -> Array {
-    use crate::nn::MapKind;
-    let kind = match reduction {
-        ScatterReduction::None => None,
-        ScatterReduction::Add => Some(MapKind::Add),
-        ScatterReduction::Mul => Some(MapKind::Mul),
-        ScatterReduction::Max => Some(MapKind::Max),
-        ScatterReduction::Min => Some(MapKind::Min),
-    };
-    let mut result = x.clone();
-    let Some(kind) = kind else {
-        put(&mut result.data, at.iter().copied(), &updates.data);
-        return result;
-    };
-    let dtype = x.dtype;
-    match (&mut result.data, &updates.data) {
-        (Data::F32(to), Data::F32(from)) => {
-            at.iter()
-                .zip(from)
-                .for_each(|(i, x)| to[*i] = round_f32(dtype, map::binary_f32(kind, to[*i], *x)));
-        }
-        (Data::F64(to), Data::F64(from)) => {
-            at.iter().zip(from).for_each(|(i, x)| to[*i] = map::binary_f64(kind, to[*i], *x));
-        }
-        (Data::Int(to), Data::Int(from)) => {
-            at.iter()
-                .zip(from)
-                .for_each(|(i, x)| to[*i] = wrap_int(dtype, map::binary_int(kind, dtype, to[*i], *x)));
-        }
-        _ => {}
-    }
-    result
-}
-
 /// Convolution as ONNX has it: one chain over (input channel, kernel…) for each result element, padding included as
 /// zeros.
 fn conv(x: &Array, w: &Array, kind: &OpKind, ty: &TensorType) -> Array {
@@ -415,6 +271,7 @@ fn conv(x: &Array, w: &Array, kind: &OpKind, ty: &TensorType) -> Array {
     };
     let spatial = steps.len();
     let window = &w.shape[1..];
+    let window_elements = window.iter().product::<usize>();
     let (x_step, w_step) = (strides(&x.shape), strides(&w.shape));
     let per_group = ty.shape[1] / groups;
     // Each result element's operands, as places in x (none in the padding) and in w.
@@ -422,7 +279,7 @@ fn conv(x: &Array, w: &Array, kind: &OpKind, ty: &TensorType) -> Array {
     let mut sums64 = Vec::new();
     for_each_index(&ty.shape, |out| {
         let group = out[1] / per_group;
-        let (mut acc32, mut acc64) = (0.0f32, 0.0f64);
+        let (mut acc32, mut acc64) = if window_elements == 1 { (-0.0f32, -0.0f64) } else { (0.0, 0.0) };
         for_each_index(window, |tap| {
             let channel = group * window[0] + tap[0];
             let mut at = out[0] as isize * x_step[0] + channel as isize * x_step[1];
@@ -460,7 +317,7 @@ fn conv(x: &Array, w: &Array, kind: &OpKind, ty: &TensorType) -> Array {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{FuncBuilder, Port, ReduceKind, ScanKind, ValueId};
+    use crate::nn::{FuncBuilder, Port, ReduceKind, ScanKind, ScatterReduction, ValueId};
     use crate::{Context, Module};
 
     /// Evaluates what `build` makes of f32 arguments of these shapes and values.
@@ -554,6 +411,23 @@ mod tests {
         assert_eq!(y[2].indices()[0], 2);
         let Data::F32(scan) = &y[3].data else { panic!("floats") };
         assert_eq!(scan[..3], [1e8, 1e8 + 1., (1e8 + 1.) - 1e8]);
+    }
+
+    #[test]
+    fn a_chain_of_one_element_is_that_element() {
+        let got = run(&[(&[2, 1], &[-0.0, 0.0]), (&[1, 2], &[3.0, -3.0])], |b, x| {
+            let one = b.reduce(ReduceKind::Sum, x[0], &[1])?;
+            let two = b.reduce(ReduceKind::Sum, x[0], &[0])?;
+            Ok(vec![one, two, b.contract(x[0], x[1], &ContractDims::matmul(0))?])
+        })
+        .expect("evaluates");
+        let signs = |a: &Array| match &a.data {
+            Data::F32(v) => v.iter().map(|x| x.is_sign_negative()).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        assert_eq!(signs(&got[0]), [true, false]);
+        assert_eq!(signs(&got[1]), [false]);
+        assert_eq!(signs(&got[2]), [true, false, false, true]);
     }
 
     #[test]

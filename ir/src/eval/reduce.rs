@@ -1,6 +1,6 @@
 //! Reductions, cumulative ops and sorting: everything that runs along axes in ascending order.
 
-use super::array::{Array, Data, for_each_index, round_f32, strides, wrap_int};
+use super::array::{Array, Data, cast, for_each_index, round_f32, strides, wrap_int};
 use crate::nn::{ReduceKind, ScanKind};
 use crate::types::{DType, TensorType};
 
@@ -37,6 +37,10 @@ pub(super) fn reduce(kind: ReduceKind, x: &Array, axes: &[usize], ty: &TensorTyp
             Data::Int(v) => first(&v[row(i)], greatest),
         });
         return Array { dtype: ty.dtype, shape: ty.shape.clone(), data: Data::Int(at.collect()) };
+    }
+    if length == 1 {
+        // A chain of one element is that element: 0 + −0 would be 0.
+        return cast(&Array { shape: ty.shape.clone(), ..x }, ty.dtype);
     }
     let unsigned = x.dtype == DType::U64;
     let data = match &x.data {

@@ -3,7 +3,8 @@
 
 use super::Files;
 use super::array::{Array, Data, cast, wrap_int};
-use super::nn::{filled, in_range};
+use super::indexing::in_range;
+use super::nn::filled;
 use super::reduce::{fold_f32, fold_f32_step, fold_int, least_int, scan, topk};
 use super::{fma, map};
 use crate::error::{IrError, Result};
