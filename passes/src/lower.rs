@@ -14,6 +14,7 @@ use crate::tiling::problem::Problem;
 use crate::tiling::solve::{Effort, NoSchedule, Solution, solve};
 use kiln_ir::nn::{Func, FuncBuilder, OpKind, Port};
 use kiln_ir::tile::{self, Dram, DramKind, Part};
+use kiln_ir::types::dtype_name;
 use kiln_ir::{Context, DType, Module, Origin, Tensor, TensorType};
 use kiln_machine::target::Target;
 
@@ -36,7 +37,7 @@ pub enum LowerError {
     /// Not even the least tiles fit on chip.
     #[error("{operand} does not fit on chip: {missing_bytes} bytes are missing in each partition")]
     DoesNotFit {
-        /// The operand and its shape.
+        /// The operand, its shape and its type.
         operand: String,
         /// Bytes missing in each partition with the least tiles.
         missing_bytes: u64,
@@ -234,7 +235,12 @@ pub fn lower_group(
             let t = &problem.tensors[tensor];
             let shape: Vec<String> = t.shape.iter().filter(|&&e| e > 1).map(u64::to_string).collect();
             LowerError::DoesNotFit {
-                operand: format!("{}x{:?}", shape.join("x"), t.dtype),
+                operand: format!(
+                    "{}, {}x{},",
+                    kernel.describe(binding.value[tensor]),
+                    shape.join("x"),
+                    dtype_name(t.dtype)
+                ),
                 missing_bytes,
                 origin: origin.clone(),
             }
