@@ -41,7 +41,7 @@ impl Resource {
 pub struct Bound {
     /// Bytes of weights and inputs that can reach an output, each once (gathered tables count rows), and of outputs.
     pub bytes: u64,
-    /// Multiply-accumulates of contractions and convolutions.
+    /// Multiply-accumulates of contractions and convolutions; those that sum nothing are vector work.
     pub macs: u64,
     /// Elements of functions that only ACT computes.
     pub exps: u64,
@@ -166,12 +166,19 @@ impl Work {
                 let macs = elements * chain;
                 let least = [masks.computed(result), masks.nonzero(operands[0]), masks.nonzero(operands[1])];
                 let least = least.iter().map(|share| share.of(macs)).min().unwrap_or(macs);
-                self.count_macs(func, target, operands, macs, least);
+                match chain {
+                    // Nothing is summed: VEC can multiply.
+                    1 => self.vector += least,
+                    _ => self.count_macs(func, target, operands, macs, least),
+                }
             }
             OpKind::Conv { .. } => {
                 // Each result element sums over one filter: the weight's extents past the first.
                 let filter: u64 = func.ty(operands[1]).shape.iter().skip(1).map(|n| *n as u64).product();
-                self.count_macs(func, target, operands, elements * filter, elements * filter);
+                match filter {
+                    1 => self.vector += elements,
+                    _ => self.count_macs(func, target, operands, elements * filter, elements * filter),
+                }
             }
             OpKind::Map { kind } => match class(*kind) {
                 Class::Function => self.exps += masks.computed(result).of(elements),
@@ -359,6 +366,14 @@ mod tests {
         assert_eq!(b.bytes, 4 * (128 * 256 + 256 * 64 + 128 * 64));
         // f32 runs at a quarter of a MAC an element and cycle on 128×128 elements.
         assert_eq!(b.mac_cycles, (128 * 64 * 256 * 4) as f64 / (128.0 * 128.0));
+    }
+
+    #[test]
+    fn a_product_that_sums_nothing_is_vector_work() {
+        let b = bound_of(&[("x", &[24, 1]), ("y", &[1, 30])], |b, v| {
+            b.contract(v[0], v[1], &ContractDims::matmul(0))
+        });
+        assert_eq!((b.macs, b.vector), (0, 24 * 30));
     }
 
     #[test]
