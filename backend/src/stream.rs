@@ -7,6 +7,8 @@
 //! instances and is never restored. Where the sums outnumber the registers, the outermost ones are computed before
 //! each use, from registers that count iterations.
 
+mod registers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Operand, Pc, Reg, Steps, Word};
@@ -14,15 +16,12 @@ use kiln_machine::isa::{AccessPattern, Add, AluOp, Ap, Engine as Unit, Inst, Ope
 use crate::error::BackendError;
 use crate::instruction;
 use crate::lir::{
-    BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Storage, Terms, Work,
+    BlockId, Code, DramOpnd, Engine, Item, IvId, Lir, MOp, Opnd, OriginId, ROOT, Storage, Work,
 };
 use crate::placement::{Placement, Ring};
 use crate::sync::{Sem, SyncPlan};
+use registers::{PatternKey, Plan, REGISTERS, SCRATCH, Sum, assign, pattern_key};
 
-/// Registers available to address sums; `r0` reads zero.
-const REGISTERS: usize = 31;
-/// Registers at the top kept for sums that are computed before their use: four operands and a product.
-const SCRATCH: usize = 5;
 /// Steps that a hardware loop applies by itself.
 const LOOP_STEPS: usize = 4;
 /// Hardware loop nest.
@@ -44,35 +43,6 @@ pub struct EmittedStream {
     pub operands: Vec<Option<Storage>>,
     /// What writes a storage first in this stream.
     pub writers: BTreeMap<Storage, OriginId>,
-}
-
-/// A register's meaning: a ring slot's offset (at most one) and coefficients of loop counters.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Sum {
-    ring: Option<Ring>,
-    terms: Terms,
-}
-
-impl Sum {
-    /// The number of iterations of a loop.
-    fn counter(iv: IvId) -> Self {
-        Self { ring: None, terms: Terms::from([(iv, 1)]) }
-    }
-
-    /// The number of the ring's slot, which rings of one depth in one block have in common.
-    fn slot(ring: Ring) -> Self {
-        Self { ring: Some(Ring { pitch: 1, ..ring }), terms: Terms::new() }
-    }
-
-    /// What the sum is computed from, each with its coefficient: its ring slot and a counter of each of its loops.
-    fn factors(&self) -> impl Iterator<Item = (Self, i64)> {
-        let slot = self.ring.map(|ring| (Self::slot(ring), ring.pitch as i64));
-        slot.into_iter().chain(self.terms.iter().map(|(iv, coef)| (Self::counter(*iv), *coef)))
-    }
-
-    fn parts(&self) -> impl Iterator<Item = Self> {
-        self.factors().map(|(part, _)| part)
-    }
 }
 
 /// One engine's share of a block.
@@ -166,26 +136,6 @@ fn code_nodes<'a>(work: &'a Work, code: &'a [Code], out: &mut Vec<Node<'a>>) {
             }
         }
     }
-}
-
-/// Registers and patterns of one root item.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Register of each sum.
-    registers: BTreeMap<Sum, usize>,
-    /// Meaning of each register, from index 1 on.
-    meanings: Vec<Sum>,
-    /// Some sums have no register: they are computed from the registers of their ring and counters.
-    computes: bool,
-    /// Patterns set before the item.
-    hoisted: BTreeMap<PatternKey, usize>,
-}
-
-/// Patterns by content.
-type PatternKey = (u64, [u32; 4], [i64; 4], u8);
-
-fn pattern_key(p: &AccessPattern) -> PatternKey {
-    (p.base, p.size, p.stride, p.dt as u8)
 }
 
 struct Emitter<'a> {
@@ -555,90 +505,6 @@ impl<'a> Emitter<'a> {
             }
         }
         Ok(out)
-    }
-}
-
-/// Gives sums their registers; sums that agree on the loops around both share one. If they do not all fit, rings and
-/// loop counters come first, then the sums used in the most loops; the rest is left to be computed.
-fn assign(uses: &[(Sum, Vec<IvId>)]) -> Result<Plan, BackendError> {
-    let sums = with_loops(uses.iter().cloned());
-    let mut all = Sharing::new(REGISTERS);
-    if sums.iter().all(|(sum, open)| all.place(sum, open)) {
-        return Ok(all.plan);
-    }
-    let parts = with_loops(uses.iter().flat_map(|(sum, open)| sum.parts().map(|p| (p, open.clone()))));
-    let mut some = Sharing::new(REGISTERS - SCRATCH);
-    if !parts.iter().all(|(part, open)| some.place(part, open)) {
-        let reason =
-            format!("{} rings and loop counters need registers, a stream has {REGISTERS}", parts.len());
-        return Err(BackendError::Encoding { op: "loop nest".into(), reason });
-    }
-    let mut deepest: Vec<(usize, &Sum)> = Vec::new();
-    for (sum, open) in uses {
-        match deepest.iter_mut().find(|(_, s)| *s == sum) {
-            Some((depth, _)) => *depth = (*depth).max(open.len()),
-            None => deepest.push((open.len(), sum)),
-        }
-    }
-    deepest.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-    for (_, sum) in deepest {
-        if let Some((_, open)) = sums.iter().find(|(s, _)| s == sum) {
-            some.place(sum, open);
-        }
-    }
-    some.plan.computes = true;
-    Ok(some.plan)
-}
-
-/// Distinct sums with all the loops open around their uses.
-fn with_loops(uses: impl Iterator<Item = (Sum, Vec<IvId>)>) -> Vec<(Sum, BTreeSet<IvId>)> {
-    let mut sums: Vec<(Sum, BTreeSet<IvId>)> = Vec::new();
-    for (sum, open) in uses {
-        match sums.iter_mut().find(|(s, _)| *s == sum) {
-            Some((_, all)) => all.extend(open),
-            None => sums.push((sum, open.into_iter().collect())),
-        }
-    }
-    sums
-}
-
-/// Registers being given out, up to a limit.
-struct Sharing {
-    plan: Plan,
-    /// Loops open around the uses of each register.
-    open_of: Vec<BTreeSet<IvId>>,
-    limit: usize,
-}
-
-impl Sharing {
-    fn new(limit: usize) -> Self {
-        Self { plan: Plan::default(), open_of: Vec::new(), limit }
-    }
-
-    /// Gives `sum` a register; false if none is left.
-    fn place(&mut self, sum: &Sum, open: &BTreeSet<IvId>) -> bool {
-        if self.plan.registers.contains_key(sum) {
-            return true;
-        }
-        // A loop around one of the two only neither sees nor disturbs the other: it restores the register on exit.
-        let agrees = |r: &usize| {
-            let meaning = &self.plan.meanings[*r];
-            let same = |iv: &IvId| meaning.terms.get(iv) == sum.terms.get(iv);
-            meaning.ring == sum.ring && open.intersection(&self.open_of[*r]).all(same)
-        };
-        let register = match (0..self.plan.meanings.len()).find(agrees) {
-            Some(r) => r,
-            None if self.plan.meanings.len() == self.limit => return false,
-            None => {
-                self.plan.meanings.push(Sum { ring: sum.ring, terms: Terms::new() });
-                self.open_of.push(BTreeSet::new());
-                self.plan.meanings.len() - 1
-            }
-        };
-        self.plan.meanings[register].terms.extend(sum.terms.clone());
-        self.open_of[register].extend(open);
-        self.plan.registers.insert(sum.clone(), register + 1);
-        true
     }
 }
 

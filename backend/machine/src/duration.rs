@@ -36,6 +36,15 @@ pub struct Transfer {
     pub chip_bytes: u64,
 }
 
+/// A transfer of fewer bytes is not worth a second queue: several times what one queue moves while another is started.
+/// The solver plans with it and the backend shares transfers out by it.
+pub const SPLIT_BYTES: u64 = 8 << 10;
+
+/// The fewest queues that transfers of one direction or role have to themselves.
+pub fn least_queues(queues: u64) -> u64 {
+    if queues < 8 { 1 } else { 2 }
+}
+
 /// Ticks for `bytes` at `bytes_per_second`, rounded up.
 pub fn ticks_at(target: &Target, bytes: u64, bytes_per_second: u64) -> Ticks {
     let ticks =

@@ -70,7 +70,7 @@ pub(crate) fn shares(
     let mut pieces = 1;
     while !is_even(chunks * pieces)
         && 2 * pieces <= partitions.min(8)
-        && bytes / u64::from(2 * pieces * chunks) >= super::queues::SPLIT_BYTES
+        && bytes / u64::from(2 * pieces * chunks) >= kiln_machine::duration::SPLIT_BYTES
     {
         pieces *= 2;
     }

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use kiln_ir::tile;
+use kiln_machine::duration::least_queues;
 
 use super::dma::Direction;
 use super::geometry::DramTensor;
 use crate::lir::Engine;
-
-/// A transfer of fewer bytes is not worth a second queue: several times what one queue moves while another is started.
-pub(super) const SPLIT_BYTES: u64 = 8 << 10;
 
 /// What a queue is for. A transfer that waits for what the program itself computed holds up no other on its queue
 /// that could run ahead.
@@ -42,7 +40,7 @@ impl Queues {
     /// ones, stores the last: those change their role least from group to group.
     pub fn share_out(&mut self, bytes: &BTreeMap<Role, u64>) {
         let roles: Vec<(Role, u64)> = bytes.iter().map(|(r, b)| (*r, (*b).max(1))).collect();
-        let least = if self.count < 8 { 1 } else { 2 };
+        let least = least_queues(u64::from(self.count)) as u32;
         let mut shares: Vec<u32> = vec![least; roles.len()];
         let mut left = self.count.saturating_sub(least * roles.len() as u32);
         while left > 0 && !roles.is_empty() {

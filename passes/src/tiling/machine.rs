@@ -76,9 +76,8 @@ impl Load {
 /// Free dims that one transfer or vector instruction walks.
 const FREE_DIMS: usize = 3;
 
-/// Queues that one transfer is spread over at most, and the bytes that are worth one.
+/// Queues that one transfer is spread over at most.
 const SPREAD: u64 = 16;
-const SPLIT_BYTES: u64 = 8 << 10;
 
 fn dt(dtype: DType) -> Dt {
     match dtype {
@@ -117,7 +116,7 @@ impl Machine {
     /// Queues that loads and stores have, which move for so long: about as the backend shares them out.
     pub fn queue_shares(&self, moved: [u64; 2]) -> [u64; 2] {
         let queues = self.target.dma_queues;
-        let least = if queues < 8 { 1 } else { 2 };
+        let least = duration::least_queues(queues);
         let all = u128::from(moved[0]) + u128::from(moved[1]);
         moved.map(|own| {
             let part = u128::from(queues) * u128::from(own) / all.max(1);
@@ -231,7 +230,7 @@ impl Machine {
         load.busy[Engine::Queues as usize] = (one.busy + issue).div_ceil(self.target.dma_queues);
         // What is repeated over partitions comes through one queue.
         let repeats = parts > 1 && stride(part) == 0;
-        load.ways = if repeats { 1 } else { (load.dram_bytes / SPLIT_BYTES).clamp(1, SPREAD) };
+        load.ways = if repeats { 1 } else { (load.dram_bytes / duration::SPLIT_BYTES).clamp(1, SPREAD) };
         load.alone = one.busy + issue;
         load.busy[Engine::Dram as usize] = duration::dram_ticks(&self.target, one.dram_read_bytes);
         load

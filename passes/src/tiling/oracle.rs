@@ -8,6 +8,7 @@ use super::partition::{Assignment, assignments};
 use super::plan::{Item, Loop, Nest, Schedule, Step, plan};
 use super::problem::{Access, Facts, In, Op, OpKind, Problem, Space, Tensor};
 use super::solve::{Effort, solve};
+use super::tests::two_products;
 use kiln_ir::nn::{MapKind, ReduceKind};
 use kiln_ir::types::DType;
 use kiln_machine::target::Target;
@@ -76,27 +77,6 @@ fn row_sum(r: u64, c: u64) -> Problem {
         tensor(&e, &[0, 1], Space::Spm, false, true),
     ];
     let ops = vec![op(OpKind::Reduce(ReduceKind::Sum), &[0], 1), op(OpKind::Map(MapKind::Div), &[0, 1], 2)];
-    Problem { extents: e, tensors, ops }
-}
-
-/// y[m, n] = Σ_j (Σ_k x[m, k]·w[k, j])·v[j, n], the middle in the scratchpad.
-fn two_products(m: u64, k: u64, j: u64, n: u64) -> Problem {
-    let e = vec![m, k, j, n, 1];
-    let tensors = vec![
-        tensor(&e, &[0, 1], Space::Spm, true, false),
-        tensor(&e, &[1, 2], Space::Spm, true, false),
-        tensor(&e, &[0, 2], Space::Acc, false, false),
-        tensor(&e, &[0, 2], Space::Spm, false, false),
-        tensor(&e, &[2, 3], Space::Spm, true, false),
-        tensor(&e, &[0, 3], Space::Acc, false, false),
-        tensor(&e, &[0, 3], Space::Spm, false, true),
-    ];
-    let ops = vec![
-        op(OpKind::Contract, &[0, 1], 2),
-        op(OpKind::Map(MapKind::Relu), &[2], 3),
-        op(OpKind::Contract, &[3, 4], 5),
-        op(OpKind::Map(MapKind::Identity), &[5], 6),
-    ];
     Problem { extents: e, tensors, ops }
 }
 

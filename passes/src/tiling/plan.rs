@@ -5,6 +5,8 @@
 //! dependences demand. Everything else follows: where a buffer is allocated, when a transfer happens, what
 //! accumulates. One tree serves the cost model and the emitter, so that both mean the same program.
 
+use std::collections::BTreeSet;
+
 use super::problem::{AxisSet, Facts, OpSet, Problem};
 
 /// A loop over one position in steps of `tile` elements (the last step may be shorter).
@@ -49,6 +51,54 @@ pub struct Schedule {
     pub ring: u64,
     /// The same for accumulators.
     pub acc_ring: u64,
+}
+
+/// The nests of a chain of loops: one of the loops over `common` axes, which all ops run in, and in it, side by side,
+/// one for each set of further loops that no op runs in together with others. Ops that run in none of these stand
+/// between them.
+pub(super) fn nests(facts: &Facts, common: AxisSet, loops: &[Loop]) -> Vec<Nest> {
+    let count = facts.touched.len();
+    let chain = || vec![Nest { loops: loops.to_vec(), items: (0..count).map(Item::Op).collect() }];
+    let (outer, inner): (Vec<Loop>, Vec<Loop>) = loops.iter().partition(|l| common.has(l.axis));
+    let axes = inner.iter().fold(AxisSet::default(), |s, l| s.with(l.axis));
+    let mut sets: Vec<AxisSet> = Vec::new();
+    for touched in facts.touched.iter().map(|t| t.and(axes)).filter(|t| !t.is_empty()) {
+        let (joined, apart): (Vec<AxisSet>, Vec<AxisSet>) =
+            sets.into_iter().partition(|s| !s.and(touched).is_empty());
+        sets = apart;
+        sets.push(joined.into_iter().fold(touched, AxisSet::or));
+    }
+    if sets.len() < 2 {
+        return chain();
+    }
+    let nest_of = |o: usize| sets.iter().position(|s| !s.and(facts.touched[o]).is_empty());
+    // Ops that stand alone come first as items, then the nests; each runs after what it needs.
+    let item_of = |o: usize| nest_of(o).map_or(o, |n| count + n);
+    let mut needs = vec![BTreeSet::new(); count + sets.len()];
+    let mut first = vec![usize::MAX; count + sets.len()];
+    for o in 0..count {
+        let item = item_of(o);
+        first[item] = first[item].min(o);
+        needs[item].extend(facts.before[o].iter().map(item_of).filter(|&b| b != item));
+    }
+    let mut waiting: BTreeSet<(usize, usize)> =
+        first.iter().enumerate().filter(|(_, o)| **o < count).map(|(item, &o)| (o, item)).collect();
+    let (mut done, mut items) = (BTreeSet::new(), Vec::new());
+    while !waiting.is_empty() {
+        // Two sets of loops that need one another are one chain after all.
+        let Some(&next) = waiting.iter().find(|(_, item)| needs[*item].is_subset(&done)) else {
+            return chain();
+        };
+        waiting.remove(&next);
+        done.insert(next.1);
+        items.push(if next.1 < count { Item::Op(next.1) } else { Item::Nest(next.1 - count + 1) });
+    }
+    let mut nests = vec![Nest { loops: outer, items }];
+    nests.extend(sets.iter().enumerate().map(|(n, set)| Nest {
+        loops: inner.iter().filter(|l| set.has(l.axis)).copied().collect(),
+        items: (0..count).filter(|&o| nest_of(o) == Some(n)).map(Item::Op).collect(),
+    }));
+    nests
 }
 
 impl Schedule {
