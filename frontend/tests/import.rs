@@ -2,6 +2,8 @@
 
 #[path = "import/build.rs"]
 mod build;
+#[path = "import/case.rs"]
+mod case;
 #[path = "import/contrib.rs"]
 mod contrib;
 #[path = "import/errors.rs"]

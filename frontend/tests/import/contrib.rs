@@ -4,7 +4,7 @@
 use kiln_machine::tensor::DType;
 
 use crate::build::{b, f, i, tensor};
-use crate::operators::{Case, microsoft};
+use crate::case::{Case, microsoft};
 
 /// Inputs, attributes and results.
 pub fn cases() -> Vec<Case> {

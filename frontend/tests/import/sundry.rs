@@ -4,7 +4,7 @@
 use kiln_machine::tensor::DType;
 
 use crate::build::{b, f, i, tensor};
-use crate::operators::{Case, case};
+use crate::case::{Case, case};
 
 /// Inputs, attributes and results.
 pub fn cases() -> Vec<Case> {
