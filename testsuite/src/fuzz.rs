@@ -6,6 +6,7 @@
 //! is shrunk to the ops that matter before it is told.
 
 mod case;
+mod draw;
 mod graph;
 mod shrink;
 mod stages;
