@@ -6,13 +6,13 @@ use kiln_machine::isa::{ActFunc, Dims, Dt, RedOp, Shape};
 use kiln_machine::numerics::act::{LUT_LEN, lut};
 
 use crate::dram::{Cursor, Dram};
-use crate::elementwise::{Kept, Role, Scratch, each_chunk, each_part};
+use crate::elementwise::{Kept, Role, Scratch, each_block};
 use crate::error::TrapKind;
 use crate::kernels;
 use crate::lane::OnChip;
 use crate::pattern::DramPlace;
 use crate::transfer::Pattern;
-use crate::vector::{Arg, fold_rows};
+use crate::vector::{Arg, TOGETHER, fold_rows, fold_runs};
 
 /// Where the scale comes from.
 pub(crate) enum Scale<'a> {
@@ -98,35 +98,47 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
         sum.iter().map(|(place, continues)| (place, if *continues { Role::Update } else { Role::Write }));
     let places: Vec<_> =
         [(&to, Role::Write), (&from, Role::Read)].into_iter().chain(read).chain(summed).collect();
-    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<f32>| {
-        let mut chains = vec![0.0f32; kept.map_or(0, |kept| kept.count())];
-        if let Some((place, true)) = &sum {
-            reach.load(place, 0, &mut chains);
+    let (run, count) = (kept.and_then(|kept| kept.run()), kept.map_or(0, |kept| kept.count()));
+    // Sums of several partitions are made together where they can be made of what was stored.
+    let size = if sum.is_some() { TOGETHER } else { 1 };
+    each_block(chip, shape.parts.into(), &places, size, move |reach, block, scratch: &mut Scratch<f32>| {
+        let Scratch { out, x, y, mask, .. } = scratch;
+        let mut chains = vec![0.0f32; count * block.len()];
+        let stored = run.filter(|_| reach.rows::<f32>(&to, block.clone()).is_some());
+        for (number, index) in block.clone().enumerate() {
+            reach.index = index;
+            let chains = &mut chains[number * count..][..count];
+            if let Some((place, true)) = &sum {
+                reach.load(place, 0, chains);
+            }
+            reach.compute_each((&to, out), |reach, start, out| {
+                let len = out.len();
+                let from = reach.numbers(&from, start, &mut x[..len]);
+                let scale = scale.as_ref().map(|scale| reach.numbers(scale, start, &mut y[..len]));
+                let bias = bias.as_ref().map(|bias| reach.numbers(bias, start, &mut mask[..len]));
+                let plain = scale.is_none() && bias.is_none() && factor == 1.0;
+                if !plain {
+                    kernels::scale_and_bias(from, factor, scale, bias, out);
+                }
+                match &table {
+                    Some(table) if plain => out.iter_mut().zip(from).for_each(|(out, x)| *out = lut(table, *x)),
+                    Some(table) => out.iter_mut().for_each(|x| *x = lut(table, *x)),
+                    None if plain => kernels::activate(func, from, out),
+                    None => kernels::activate_in_place(func, out),
+                }
+                if let (Some(kept), None) = (kept, stored) {
+                    fold_rows(RedOp::Sum, kept, start, out, chains);
+                }
+            });
         }
-        each_chunk(to.elements(), |start, len| {
-            let (x, other) = (&mut scratch.x[..len], &mut scratch.y[..len]);
-            reach.load(&from, start, x);
-            if let Some(scale) = &scale {
-                reach.load(scale, start, other);
-                x.iter_mut().zip(other.iter()).for_each(|(x, scale)| *x *= scale);
-            } else if factor != 1.0 {
-                x.iter_mut().for_each(|x| *x *= factor);
-            }
-            if let Some(bias) = &bias {
-                reach.load(bias, start, other);
-                x.iter_mut().zip(other.iter()).for_each(|(x, bias)| *x += bias);
-            }
-            match &table {
-                Some(table) => x.iter_mut().for_each(|x| *x = lut(table, *x)),
-                None => kernels::activate(func, x),
-            }
-            if let Some(kept) = kept {
-                fold_rows(RedOp::Sum, kept, start, x, &mut chains);
-            }
-            reach.store(&to, start, x);
-        });
+        if let (Some(run), Some(rows)) = (stored, reach.rows(&to, block.clone())) {
+            fold_runs(RedOp::Sum, run, &rows, &mut chains);
+        }
         if let Some((place, _)) = &sum {
-            reach.store(place, 0, &chains);
+            for (index, chains) in block.zip(chains.chunks(count)) {
+                reach.index = index;
+                reach.store(place, 0, chains);
+            }
         }
     })
 }

@@ -3,11 +3,14 @@
 //! A load makes a panel of the operand in the order in which it lies; a product reads the newest panel under its
 //! window. Only where a window is pieced together from several loads are they laid into one grid. Panels are never
 //! changed, so a product may still read one while the next is loaded, and a product whose operands lie in one dim is
-//! cut along its columns into a task for each thread.
+//! cut along its columns into a task for each thread. Rows of f32 are not even copied: products read them in the
+//! scratchpad, until something else is written there and a panel has to be made after all.
 
 mod moving;
 mod panel;
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kiln_machine::isa::{Dt, Space, View};
@@ -17,9 +20,9 @@ use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::Isa;
 use crate::kernels::arena::{Granted, Lines, Rect};
-use crate::kernels::flow::Touch;
+use crate::kernels::flow::{Flow, Touch};
 use crate::kernels::product::{Moving, Offsets, Product, Stationary, Term, product};
-use crate::lane::{OnChip, Place, Rows, Use};
+use crate::lane::{OnChip, Pinned, Place, Rows, Use};
 use moving::{Panels, Rest, SCALED_ROWS, Scaled};
 use panel::{Integers, Panel, Terms};
 
@@ -46,13 +49,14 @@ pub(crate) struct Grid {
     integers: Vec<i16>,
 }
 
-/// A load of the grid; its task makes the panel.
+/// A load of the grid; its task makes the panel, if it is not read in place.
 #[derive(Clone)]
 struct Load {
     number: usize,
     window: Window,
     kind: Cell,
     panel: Arc<OnceLock<Panel>>,
+    in_place: Option<Arc<InPlace>>,
 }
 
 impl Load {
@@ -60,6 +64,50 @@ impl Load {
     fn touch(&self, chip: &OnChip, writes: bool) -> Touch {
         let rect = Rect { parts: (self.number, self.number + 1), bytes: (0, 1) };
         Touch { memory: chip.flow().other(1), rect, writes, field: 0 }
+    }
+
+    /// Where products read it in the scratchpad, unless something else is written there by now.
+    fn in_place(&self) -> Option<&Arc<InPlace>> {
+        self.in_place.as_ref().filter(|in_place| !in_place.is_released.load(Ordering::Relaxed))
+    }
+}
+
+/// A load of rows of f32 that lie in the scratchpad.
+struct InPlace {
+    place: Place,
+    window: Window,
+    transposed: bool,
+    /// The thread that issues instructions has given the flow the task that makes the panel.
+    is_released: AtomicBool,
+    panel: Arc<OnceLock<Panel>>,
+    /// What that task touches.
+    touches: [Touch; 2],
+}
+
+impl InPlace {
+    fn parts(&self) -> Range<usize> {
+        self.place.part..self.place.part + self.window.extents(self.transposed).0
+    }
+
+    /// The part of it that lies in a window.
+    fn stationary<'a, T: Term>(&self, granted: &'a Granted<'_>, window: &Window) -> Stationary<'a, T> {
+        let (row, col) = (window.row - self.window.row, window.col - self.window.col);
+        let (rows, cols) = ((row, window.rows), (col, window.cols));
+        let (down, along) = if self.transposed { (cols, rows) } else { (rows, cols) };
+        Stationary::of_lines(self.place.read_lines(granted, down, along), self.transposed)
+    }
+}
+
+impl Pinned for InPlace {
+    fn release(self: Arc<Self>, flow: &Flow) {
+        self.is_released.store(true, Ordering::Relaxed);
+        let touches = self.touches.into_iter().collect();
+        let make = move |granted: &mut Granted<'_>| {
+            let Self { place, window, transposed, .. } = &*self;
+            self.panel.get_or_init(|| Panel::load(granted, &Rows::default(), *window, place, *transposed));
+            Ok(())
+        };
+        flow.submit(None, touches, Box::new(make));
     }
 }
 
@@ -84,6 +132,11 @@ impl Window {
             && other.row + other.rows <= self.row + self.rows
             && self.col <= other.col
             && other.col + other.cols <= self.col + self.cols
+    }
+
+    /// Partitions of an operand that fills it, and elements in each of them.
+    fn extents(&self, transposed: bool) -> (usize, usize) {
+        if transposed { (self.cols, self.rows) } else { (self.rows, self.cols) }
     }
 
     fn overlaps(&self, other: &Window) -> bool {
@@ -140,8 +193,8 @@ impl Grid {
         transposed: bool,
     ) -> Result<(), TrapKind> {
         self.check(&window)?;
-        let (parts, free) = if transposed { (window.cols, window.rows) } else { (window.rows, window.cols) };
-        let place = chip.place(src, src_reg, parts, [1, 1, free as u32])?;
+        let (parts, free) = window.extents(transposed);
+        let place = chip.place(src, src_reg, parts, [1, 1, free as u32])?.as_last_operand();
         let kind = operand_kind(src)?;
         prepare(chip, parts, &[(&place, Role::Read)])?;
         // Loads wholly under this one are no more; the rest is laid into the grid if they become many.
@@ -149,23 +202,37 @@ impl Grid {
         if self.loads.len() == KEPT {
             self.lay_loads(chip);
         }
-        let load = Load { number: self.next, window, kind, panel: Arc::default() };
+        let mut load = Load { number: self.next, window, kind, panel: Arc::default(), in_place: None };
         self.next += 1;
-        let (panel, touched) = (Arc::clone(&load.panel), [load.touch(chip, true)]);
+        let panel = Arc::clone(&load.panel);
         let parts = place.part..place.part + parts;
         let rows = chip.rows(&place, parts.clone());
-        let uses: SmallVec<[Use<'_>; 1]> =
-            (!rows.are_borrowed()).then_some((&place, parts, false)).into_iter().collect();
-        chip.submit(None, &uses, &touched, move |granted| {
-            panel.get_or_init(|| Panel::load(granted, &rows, window, &place, transposed));
-            Ok(())
-        });
+        let plain = place.is_dense() && place.dt == Dt::F32 && place.space == Space::Spm;
+        if plain && !rows.are_borrowed() && cfg!(target_endian = "little") {
+            chip.own(&place, parts.clone());
+            let touches = [chip.touch(&(&place, parts.clone(), false)), load.touch(chip, true)];
+            let is_released = AtomicBool::new(false);
+            let in_place = Arc::new(InPlace { place, window, transposed, is_released, panel, touches });
+            let reader: Arc<dyn Pinned> = Arc::clone(&in_place) as _;
+            chip.pin(&place, parts, Arc::downgrade(&reader));
+            load.in_place = Some(in_place);
+        } else {
+            let uses: SmallVec<[Use<'_>; 1]> =
+                (!rows.are_borrowed()).then_some((&place, parts, false)).into_iter().collect();
+            chip.submit(None, &uses, &[load.touch(chip, true)], move |granted| {
+                panel.get_or_init(|| Panel::load(granted, &rows, window, &place, transposed));
+                Ok(())
+            });
+        }
         self.loads.push(load);
         Ok(())
     }
 
     /// Lay all panels into the grid, oldest first.
     fn lay_loads(&mut self, chip: &OnChip) {
+        for in_place in self.loads.iter().filter_map(Load::in_place) {
+            Arc::clone(in_place).release(chip.flow());
+        }
         chip.flow().drain();
         for load in std::mem::take(&mut self.loads) {
             // A load that failed has left none; the run ends.
@@ -210,6 +277,9 @@ impl Grid {
         if let Some(load) = self.load_of(chip, window) {
             if load.kind != kind {
                 self.check_kind(window, kind, |_, _| load.kind)?;
+            }
+            if let Some(in_place) = load.in_place() {
+                return Ok((Held::InPlace(Arc::clone(in_place)), None));
             }
             let touch = load.touch(chip, false);
             return Ok((Held::Panel(load.panel), Some(touch)));
@@ -293,6 +363,9 @@ impl Grid {
             for scales in scales.iter().flatten() {
                 uses.push((scales, scales.part..scales.part + k.div_ceil(SCALED_ROWS), false));
             }
+            if let Held::InPlace(in_place) = &held {
+                uses.push((&in_place.place, in_place.parts(), false));
+            }
             let held = held.clone();
             chip.submit(Some(piece + whole), &uses, &touched, move |granted| {
                 task.run(granted, &held);
@@ -372,6 +445,7 @@ impl Grid {
 #[derive(Clone)]
 enum Held {
     Panel(Arc<OnceLock<Panel>>),
+    InPlace(Arc<InPlace>),
     /// Integers that were pieced together: their sum.
     Integers(Arc<[Integers<'static>]>),
 }
@@ -399,21 +473,19 @@ impl Task {
                     let integers = panel.get().map(|panel| panel.integers(&self.window));
                     self.run_integers(granted, integers.as_slice());
                 }
-                Some(panel) => self.run_floats(granted, panel.floats(&self.window)),
+                Some(panel) => self.run_floats(granted, &Source::Terms(panel.floats(&self.window))),
             },
+            Held::InPlace(in_place) => self.run_floats(granted, &Source::InPlace(in_place, &self.window)),
         }
     }
 
-    fn run_floats(&self, granted: &mut Granted<'_>, stationary: Stationary<'_, f32>) {
+    fn run_floats(&self, granted: &mut Granted<'_>, stationary: &Source<'_, f32>) {
         let Self { shape, moving, rows, .. } = self;
-        let scaled = self
-            .scales
-            .as_ref()
-            .map(|scales| Scaled::new(granted, scales, &stationary, (shape.depth, *shape)));
-        let stationary = match &scaled {
-            Some(scaled) => scaled.stationary(),
-            None => stationary,
-        };
+        let scaled = self.scales.as_ref().map(|scales| {
+            Scaled::new(granted, scales, &stationary.terms(granted), (shape.depth, *shape))
+        });
+        let of_scaled = scaled.as_ref().map(|scaled| Source::Terms(scaled.stationary()));
+        let stationary = of_scaled.as_ref().unwrap_or(stationary);
         let moving = Rest { place: moving, rows, depth: shape.depth, scaled: scaled.as_ref() };
         compute(granted, &self.acc, *shape, stationary, moving);
     }
@@ -431,7 +503,7 @@ impl Task {
             let depth = shape.depth.div_ceil(4);
             let of_quads = Product { depth, accumulate: shape.accumulate || i > 0, ..*shape };
             let moving = Rest { place: moving, rows: from, depth: shape.depth, scaled: None };
-            compute(granted, &self.acc, of_quads, stationary, moving);
+            compute(granted, &self.acc, of_quads, &Source::Terms(stationary), moving);
         }
     }
 }
@@ -463,23 +535,37 @@ fn operand_kind(view: &View) -> Result<Cell, TrapKind> {
     }
 }
 
+/// The stationary operand of a task: terms, or a load in place and the window of it.
+enum Source<'a, T> {
+    Terms(Stationary<'a, T>),
+    InPlace(&'a InPlace, &'a Window),
+}
+
+impl<T: Term> Source<'_, T> {
+    fn terms<'a>(&'a self, granted: &'a Granted<'_>) -> Stationary<'a, T> {
+        match self {
+            Source::Terms(terms) => *terms,
+            Source::InPlace(in_place, window) => in_place.stationary(granted, window),
+        }
+    }
+}
+
 /// `result (+)= stationary · moving` in the accumulators: in place if each of their rows is one run of bytes that the
 /// moving operand does not share, else on the side.
 fn compute<T: Term>(
     granted: &mut Granted<'_>,
     acc: &Place,
     shape: Product,
-    stationary: Stationary<'_, T>,
+    stationary: &Source<'_, T>,
     rest: Rest<'_>,
 ) where
     for<'a, 'g> Panels<'a, 'g>: Moving<T>,
 {
     let (isa, row_bytes) = (Isa::detect(), shape.cols * 4);
-    if acc.is_dense() {
-        let (first, rows) = ((acc.span.0, row_bytes), (acc.part, shape.rows));
-        if let Some((mut lines, others)) = granted.lines(acc.field(), rows, first) {
-            return product(isa, shape, stationary, &Panels { granted: &others, rest }, &mut lines);
-        }
+    if acc.is_dense() && granted.is_apart(acc.field()) {
+        let (mut lines, others) = granted.lines(acc.field(), (acc.part, shape.rows), (acc.span.0, row_bytes));
+        let stationary = stationary.terms(&others);
+        return product(isa, shape, stationary, &Panels::new(&others, rest), &mut lines);
     }
     let mut side = vec![0; row_bytes * shape.rows];
     if shape.accumulate && row_bytes > 0 {
@@ -488,7 +574,7 @@ fn compute<T: Term>(
         }
     }
     let mut lines = Lines::of(&mut side, row_bytes, shape.rows, row_bytes);
-    product(isa, shape, stationary, &Panels { granted: &*granted, rest }, &mut lines);
+    product(isa, shape, stationary.terms(granted), &Panels::new(granted, rest), &mut lines);
     for (part, row) in (acc.part..).zip(side.chunks(row_bytes.max(1))) {
         granted.copy_in(acc, part, 0, row);
     }

@@ -10,7 +10,9 @@ use kiln_machine::numerics::convert::{
 };
 
 /// A type that the machine computes in.
-pub(crate) trait Number: Copy + Default + Send + Sync {
+pub(crate) trait Number: kernels::Plain + Default + Send + Sync {
+    /// Whether memory holds elements of this type as the number itself.
+    fn is_stored_as(dt: Dt) -> bool;
     /// Load `out.len()` elements from `byte` on, `stride` bytes apart.
     fn load(bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [Self]);
     /// Store elements from `byte` on, `stride` bytes apart.
@@ -89,6 +91,10 @@ fn store_with<N: Number, const SIZE: usize>(
 }
 
 impl Number for f32 {
+    fn is_stored_as(dt: Dt) -> bool {
+        dt == Dt::F32
+    }
+
     fn load(bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [Self]) {
         kernels::load_floats(bytes, byte, stride, dt, out);
     }
@@ -137,6 +143,10 @@ pub(crate) fn store_floats(bytes: &mut [u8], byte: usize, stride: isize, dt: Dt,
 }
 
 impl Number for i32 {
+    fn is_stored_as(dt: Dt) -> bool {
+        matches!(dt, Dt::I32 | Dt::U32)
+    }
+
     fn load(bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [Self]) {
         match dt {
             Dt::I8 => load_with(bytes, byte, stride, out, |e| i8::from_le_bytes(e).into()),

@@ -34,6 +34,7 @@ macro_rules! for_widest {
     };
 }
 
+pub(crate) mod ahead;
 pub(crate) mod arena;
 pub(crate) mod flow;
 #[cfg(feature = "peers")]
@@ -106,25 +107,34 @@ impl Isa {
 /// Ask the host to bring these bytes near; nothing but speed depends on it.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
-    prefetch_terms(bytes);
+    let first = bytes.as_ptr().addr();
+    (0..bytes.len()).step_by(64).for_each(|byte| prefetch_line(first + byte));
 }
 
-/// The same of any elements.
-#[inline]
-fn prefetch_terms<T>(terms: &[T]) {
+/// The same of the line at an address, whatever is there.
+#[inline(always)]
+fn prefetch_line(address: usize) {
     #[cfg(target_arch = "x86_64")]
-    {
-        let first = terms.as_ptr().cast::<i8>();
-        for byte in (0..size_of_val(terms)).step_by(64) {
-            // SAFETY: a prefetch of any address faults never, and SSE is part of x86-64.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(byte));
-            }
-        }
+    // SAFETY: a prefetch of any address faults never, and SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address));
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = terms;
+    let _ = address;
+}
+
+/// The same, but not as far as the nearest cache, which is full of what is worked on.
+#[inline(always)]
+fn prefetch_line_behind(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Four rows of bytes, exclusive-or `flip`, as one row of [`Quad`]s.
@@ -169,6 +179,32 @@ fn add_quads_body(quads: &[Quad], sums: &mut [i32]) {
 }
 
 for_widest! {
+    /// The same columns of some rows of f32 as rows of `to`, [`COLS`](product::COLS) apart.
+    ///
+    /// # Panics
+    /// If a row does not hold them, or there are more.
+    pack_floats / pack_floats_avx2 / pack_floats_avx512 = pack_floats_body(
+        rows: &[&[u8]], first: usize, cols: usize, to: &mut [f32]
+    )
+}
+
+#[inline(always)]
+fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, to: &mut [f32]) {
+    let to = to.as_chunks_mut::<{ product::COLS }>().0;
+    for (number, (to, row)) in to.iter_mut().zip(rows).enumerate() {
+        if let Some(row) = rows.get(number + product::AHEAD) {
+            prefetch(&row[first * 4..(first + cols) * 4]);
+        }
+        let elements = row[first * 4..(first + cols) * 4].as_chunks::<4>().0;
+        // Most panels are whole ones, whose loop has a known length.
+        match <&[[u8; 4]; product::COLS]>::try_from(elements) {
+            Ok(elements) => (0..product::COLS).for_each(|i| to[i] = f32::from_le_bytes(elements[i])),
+            Err(_) => to.iter_mut().zip(elements).for_each(|(to, bytes)| *to = f32::from_le_bytes(*bytes)),
+        }
+    }
+}
+
+for_widest! {
     /// See [`Number::load`](crate::convert::Number::load).
     load_floats / load_floats_avx2 / load_floats_avx512 = load_floats_body(
         bytes: &[u8], byte: usize, stride: isize, dt: Dt, out: &mut [f32]
@@ -183,24 +219,59 @@ for_widest! {
 }
 
 for_widest! {
-    /// `a = a op b` in f32.
-    binary_f32 / binary_f32_avx2 / binary_f32_avx512 = binary_body(op: VecOp, a: &mut [f32], b: &[f32])
+    /// `out = a op b` in f32.
+    binary_f32 / binary_f32_avx2 / binary_f32_avx512 = binary_body(
+        op: VecOp, a: &[f32], b: &[f32], out: &mut [f32]
+    )
+}
+
+for_widest! {
+    /// `out = f(x)` in f32.
+    activate / activate_avx2 / activate_avx512 = activate_body(func: ActFunc, x: &[f32], out: &mut [f32])
 }
 
 for_widest! {
     /// `x = f(x)` in f32.
-    activate / activate_avx2 / activate_avx512 = activate_body(func: ActFunc, x: &mut [f32])
+    activate_in_place / activate_in_place_avx2 / activate_in_place_avx512 = activate_in_place_body(
+        func: ActFunc, x: &mut [f32]
+    )
+}
+
+for_widest! {
+    /// `out = x · scale + bias` in f32, each rounded; a scale for all, or one for each.
+    scale_and_bias / scale_and_bias_avx2 / scale_and_bias_avx512 = scale_and_bias_body(
+        x: &[f32], factor: f32, scale: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]
+    )
 }
 
 #[inline(always)]
-fn binary_body(op: VecOp, a: &mut [f32], b: &[f32]) {
+fn scale_and_bias_body(
+    x: &[f32],
+    factor: f32,
+    scale: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let each = out.iter_mut().zip(x);
+    match (scale, bias) {
+        (Some(scale), Some(bias)) => {
+            each.zip(scale).zip(bias).for_each(|(((out, x), scale), bias)| *out = x * scale + bias);
+        }
+        (Some(scale), None) => each.zip(scale).for_each(|((out, x), scale)| *out = x * scale),
+        (None, Some(bias)) => each.zip(bias).for_each(|((out, x), bias)| *out = x * factor + bias),
+        (None, None) => each.for_each(|(out, x)| *out = x * factor),
+    }
+}
+
+#[inline(always)]
+fn binary_body(op: VecOp, a: &[f32], b: &[f32], out: &mut [f32]) {
     /// One loop for each operation, with the operation a constant in it.
     macro_rules! by_op {
         ($($op:ident)*) => {
             match op {
                 $(VecOp::$op => {
-                    for (a, b) in a.iter_mut().zip(b) {
-                        *a = numerics::vec_f32(VecOp::$op, *a, *b);
+                    for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                        *out = numerics::vec_f32(VecOp::$op, *a, *b);
                     }
                 })*
             }
@@ -209,18 +280,56 @@ fn binary_body(op: VecOp, a: &mut [f32], b: &[f32]) {
     by_op!(Add Sub Mul Div Max Min Pow Mod Fmod And Or Xor Shl Shr Eq Ne Lt Le Gt Ge);
 }
 
+/// One loop for each function, with the function a constant in it: `$loop!(function)`.
+macro_rules! by_func {
+    ($of:ident, $loop:ident) => {
+        by_func!(@ $of, $loop, Identity Exp Log Sqrt Rsqrt Reciprocal Tanh Erf Sigmoid Sin Cos Softplus Relu Square
+            Abs Neg Sign Floor Ceil Round Not IsNan IsInf Lut)
+    };
+    (@ $of:ident, $loop:ident, $($func:ident)*) => {
+        match $of {
+            $(ActFunc::$func => $loop!(ActFunc::$func),)*
+        }
+    };
+}
+
 #[inline(always)]
-fn activate_body(func: ActFunc, x: &mut [f32]) {
-    /// One loop for each function, with the function a constant in it.
-    macro_rules! by_func {
-        ($($func:ident)*) => {
-            match func {
-                $(ActFunc::$func => x.iter_mut().for_each(|x| *x = numerics::act::act(ActFunc::$func, *x)),)*
-            }
+fn activate_body(func: ActFunc, x: &[f32], out: &mut [f32]) {
+    macro_rules! each {
+        ($func:expr) => {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = numerics::act::act($func, *x))
         };
     }
-    by_func!(Identity Exp Log Sqrt Rsqrt Reciprocal Tanh Erf Sigmoid Sin Cos Softplus Relu Square Abs Neg Sign
-        Floor Ceil Round Not IsNan IsInf Lut);
+    by_func!(func, each);
+}
+
+#[inline(always)]
+fn activate_in_place_body(func: ActFunc, x: &mut [f32]) {
+    macro_rules! each {
+        ($func:expr) => {
+            x.iter_mut().for_each(|x| *x = numerics::act::act($func, *x))
+        };
+    }
+    by_func!(func, each);
+}
+
+/// A number of which any bits are one.
+pub(crate) trait Plain: Copy {}
+impl Plain for f32 {}
+impl Plain for i32 {}
+
+/// Little-endian bytes as the numbers that they are, if the host reads them so.
+pub(crate) fn as_numbers<N: Plain>(bytes: &[u8]) -> Option<&[N]> {
+    // SAFETY: any bits are a number of each `Plain` type.
+    let (before, numbers, after) = unsafe { bytes.align_to::<N>() };
+    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
+}
+
+/// The same for writing.
+pub(crate) fn as_numbers_mut<N: Plain>(bytes: &mut [u8]) -> Option<&mut [N]> {
+    // SAFETY: as above.
+    let (before, numbers, after) = unsafe { bytes.align_to_mut::<N>() };
+    (cfg!(target_endian = "little") && before.is_empty() && after.is_empty()).then_some(numbers)
 }
 
 #[cfg(test)]

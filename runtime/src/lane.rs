@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use kiln_machine::isa::{Dt, Space, View};
@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::convert::{self, Number};
 use crate::error::TrapKind;
-use crate::kernels::arena::{FIELDS, Granted, Rect};
+use crate::kernels::arena::{FIELDS, Granted, ReadLines, Rect};
 use crate::kernels::flow::{Flow, Touch};
 use crate::kernels::{self, product::Quad};
 use crate::shadow::Shadow;
@@ -81,6 +81,24 @@ impl Place {
     /// Which operand of its instruction it is.
     pub(crate) fn field(&self) -> u8 {
         self.field
+    }
+
+    /// The same place as another instruction's last operand, which no instruction has of its own.
+    pub(crate) fn as_last_operand(self) -> Self {
+        Self { field: FIELDS as u8 - 1, ..self }
+    }
+
+    /// Lines of elements `first..first + len` of an operand that [is dense](Self::is_dense) in `rows` partitions, the
+    /// first of them `down` from its own.
+    pub(crate) fn read_lines<'a>(
+        &self,
+        granted: &'a Granted<'_>,
+        (down, rows): (usize, usize),
+        (first, len): (usize, usize),
+    ) -> ReadLines<'a> {
+        debug_assert!(self.dense);
+        let bytes = (self.span.0 + first * self.size, len * self.size);
+        granted.read_lines(self.field, (self.part + down, rows), bytes)
     }
 
     /// Bytes of one element.
@@ -336,6 +354,14 @@ pub(crate) struct OnChip {
     next_field: Cell<u8>,
     /// What was loaded into the scratchpad but not copied.
     lent: Lent,
+    /// What is to be done before something else is written over rectangles of the scratchpad.
+    pins: Vec<(Rect, Weak<dyn Pinned>)>,
+}
+
+/// Somebody who reads a rectangle of the scratchpad later than the program does.
+pub(crate) trait Pinned: Send + Sync {
+    /// The rectangle is about to be written over: give the flow what has to be done before.
+    fn release(self: Arc<Self>, flow: &Flow);
 }
 
 /// An operand of a task: where it is, the partitions of it that are touched, and whether they are written.
@@ -355,6 +381,7 @@ impl OnChip {
             groups: (0..parts.div_ceil(GROUP)).map(shadows).collect(),
             next_field: Cell::new(0),
             lent: Lent::new(spm),
+            pins: Vec::new(),
         }
     }
 
@@ -363,6 +390,7 @@ impl OnChip {
         self.written.iter_mut().flatten().for_each(Shadow::clear);
         self.groups.iter_mut().flatten().for_each(Shadow::clear);
         self.lent.clear();
+        self.pins.clear();
     }
 
     /// Another instruction begins: its operands are counted from 0.
@@ -395,7 +423,8 @@ impl OnChip {
     /// Rows stand in the scratchpad from here on, without being copied before somebody else than the matrix engine asks
     /// for them.
     pub(crate) fn borrow(&mut self, rows: Borrowed) {
-        self.own(&rows.rect, true);
+        self.release(&rows.rect);
+        self.own_rect(&rows.rect, true);
         self.lent.add(rows);
     }
 
@@ -418,8 +447,15 @@ impl OnChip {
         if left == 0 { rows } else { Rows::default() }
     }
 
+    /// Copy what is borrowed under an operand in these partitions.
+    pub(crate) fn own(&mut self, place: &Place, parts: Range<usize>) {
+        if !self.lent.is_empty() {
+            self.own_rect(&self.touch(&(place, parts, false)).rect, false);
+        }
+    }
+
     /// Copy what is borrowed in a rectangle of the scratchpad, unless all of that is written over.
-    fn own(&mut self, rect: &Rect, overwritten: bool) {
+    fn own_rect(&mut self, rect: &Rect, overwritten: bool) {
         for number in self.lent.meeting(rect) {
             let Some(borrowed) = self.lent.take(number) else { continue };
             if overwritten {
@@ -438,11 +474,33 @@ impl OnChip {
         }
     }
 
-    /// Copy what is borrowed under these operands, unless it is written over.
+    /// Somebody reads an operand in these partitions until it is released or no more: before something is written over it.
+    pub(crate) fn pin(&mut self, place: &Place, parts: Range<usize>, reader: Weak<dyn Pinned>) {
+        debug_assert!(place.space == Space::Spm);
+        self.pins.retain(|(_, reader)| reader.strong_count() > 0);
+        self.pins.push((Rect { parts: (parts.start, parts.end), bytes: place.span }, reader));
+    }
+
+    /// A rectangle of the scratchpad is about to be written.
+    fn release(&mut self, rect: &Rect) {
+        let flow = &self.flow;
+        self.pins.retain(|(pinned, reader)| {
+            let stays = !pinned.meets(rect);
+            if !stays && let Some(reader) = reader.upgrade() {
+                reader.release(flow);
+            }
+            stays
+        });
+    }
+
+    /// Copy what is borrowed under these operands, unless it is written over, and tell who still reads what is.
     fn own_all(&mut self, uses: &[Use<'_>]) {
         for of in uses.iter().filter(|(place, ..)| place.space == Space::Spm) {
+            if of.2 && !self.pins.is_empty() {
+                self.release(&self.touch(of).rect);
+            }
             if !self.lent.is_empty() {
-                self.own(&self.touch(of).rect, of.2 && of.0.is_dense());
+                self.own_rect(&self.touch(of).rect, of.2 && of.0.is_dense());
             }
         }
     }
@@ -616,6 +674,26 @@ impl Granted<'_> {
     /// Load elements `start..start + out.len()` of the operand as numbers.
     pub(crate) fn load<N: Number>(&self, place: &Place, part: usize, start: usize, out: &mut [N]) {
         load_from(self.row(place.field, part), place, start, out);
+    }
+
+    /// Elements `start..start + buffer.len()` of the operand as numbers: where they lie if they are such, else loaded into
+    /// the buffer.
+    pub(crate) fn numbers<'a, N: Number>(
+        &'a self,
+        place: &Place,
+        part: usize,
+        start: usize,
+        buffer: &'a mut [N],
+    ) -> &'a [N] {
+        let (bytes, first) = self.row(place.field, part);
+        if place.dense && N::is_stored_as(place.dt) {
+            let run = &bytes[place.span.0 - first + start * place.size..][..buffer.len() * place.size];
+            if let Some(numbers) = kernels::as_numbers(run) {
+                return numbers;
+            }
+        }
+        load_from((bytes, first), place, start, buffer);
+        buffer
     }
 
     /// Store numbers as elements `start..start + values.len()` of the operand.

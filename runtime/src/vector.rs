@@ -1,6 +1,6 @@
 //! The values of VEC.
 
-use kiln_machine::isa::{CvtMode, Dt, Imm32, Shape, VecOp, View};
+use kiln_machine::isa::{ActFunc, CvtMode, Dt, Imm32, Shape, VecOp, View};
 use kiln_machine::numerics;
 
 use crate::elementwise::{CHUNK, Role, Scratch, Scratched, each_chunk, each_part};
@@ -11,7 +11,7 @@ use crate::lane::{OnChip, Place};
 mod fold;
 mod order;
 
-pub(crate) use fold::{ScanOrder, fold_rows, reduce, scan};
+pub(crate) use fold::{ScanOrder, TOGETHER, fold_rows, fold_runs, reduce, scan};
 pub(crate) use order::{shuffle, top_k};
 
 /// An operand as the instruction gives it: the view and its register's value.
@@ -72,9 +72,9 @@ pub(crate) fn binary(
     let [pa, pb, to] = [a.place(chip, shape)?, b.place(chip, shape)?, dst.place(chip, shape)?];
     if integer {
         let op = IntegerOp::new(op, a.view.dt);
-        map2(chip, shape, &to, [&pa, &pb], move |a, b| op.apply(a, b))
+        map2(chip, shape, &to, [&pa, &pb], move |a, b, out| op.apply(a, b, out))
     } else {
-        map2(chip, shape, &to, [&pa, &pb], move |a, b| kernels::binary_f32(op, a, b))
+        map2(chip, shape, &to, [&pa, &pb], move |a, b, out| kernels::binary_f32(op, a, b, out))
     }
 }
 
@@ -93,11 +93,15 @@ pub(crate) fn with_scalar(
     if a.is_integer() {
         let op = IntegerOp::new(op, a.view.dt);
         let scalar = [imm.as_i32(); CHUNK];
-        map1(chip, shape, &to, &from, move |a| with_constant(a, &scalar, reversed, |a, b| op.apply(a, b)))
+        map1(chip, shape, &to, &from, move |a, out| match &scalar[..a.len()] {
+            scalar if reversed => op.apply(scalar, a, out),
+            scalar => op.apply(a, scalar, out),
+        })
     } else {
         let scalar = [imm.as_f32(); CHUNK];
-        map1(chip, shape, &to, &from, move |a| {
-            with_constant(a, &scalar, reversed, |a, b| kernels::binary_f32(op, a, b))
+        map1(chip, shape, &to, &from, move |a, out| match &scalar[..a.len()] {
+            scalar if reversed => kernels::binary_f32(op, scalar, a, out),
+            scalar => kernels::binary_f32(op, a, scalar, out),
         })
     }
 }
@@ -195,21 +199,20 @@ pub(crate) fn convert(
     shape: Shape,
 ) -> Result<(), TrapKind> {
     let [from, to] = [src.place(chip, shape)?, dst.place(chip, shape)?];
+    let integers = src.is_integer() && dst.is_integer();
     match mode {
-        CvtMode::Cast if src.is_integer() && dst.is_integer() => {
-            map1(chip, shape, &to, &from, |_: &mut [i32]| {})
-        }
-        CvtMode::Cast => map1(chip, shape, &to, &from, |_: &mut [f32]| {}),
-        CvtMode::Round if src.is_integer() && dst.is_integer() => {
-            map1(chip, shape, &to, &from, |_: &mut [i32]| {})
+        CvtMode::Cast | CvtMode::Round if integers => {
+            map1(chip, shape, &to, &from, |x: &[i32], out| out.copy_from_slice(x))
         }
         // There is nothing to round to in a float.
-        CvtMode::Round if !dst.is_integer() => map1(chip, shape, &to, &from, |_: &mut [f32]| {}),
-        CvtMode::Round => map1(chip, shape, &to, &from, |x: &mut [f32]| {
-            x.iter_mut().for_each(|x| *x = x.round_ties_even());
-        }),
-        CvtMode::Nonzero => map1(chip, shape, &to, &from, |x: &mut [f32]| {
-            x.iter_mut().for_each(|x| *x = f32::from(u8::from(*x != 0.0)));
+        CvtMode::Round if dst.is_integer() => {
+            map1(chip, shape, &to, &from, |x, out| kernels::activate(ActFunc::Round, x, out))
+        }
+        CvtMode::Cast | CvtMode::Round => {
+            map1(chip, shape, &to, &from, |x: &[f32], out| out.copy_from_slice(x))
+        }
+        CvtMode::Nonzero => map1(chip, shape, &to, &from, |x: &[f32], out| {
+            out.iter_mut().zip(x).for_each(|(out, x)| *out = f32::from(u8::from(*x != 0.0)));
         }),
     }
 }
@@ -261,22 +264,14 @@ fn map1<N: Scratched>(
     shape: Shape,
     to: &Place,
     from: &Place,
-    apply: impl Fn(&mut [N]) + Send + Sync + 'static,
+    apply: impl Fn(&[N], &mut [N]) + Send + Sync + 'static,
 ) -> Result<(), TrapKind> {
     let (to, from) = (*to, *from);
-    each_part(
-        chip,
-        shape.parts.into(),
-        &[(&to, Role::Write), (&from, Role::Read)],
-        move |reach, scratch: &mut Scratch<N>| {
-            let x = &mut scratch.x;
-            each_chunk(to.elements(), |start, len| {
-                reach.load(&from, start, &mut x[..len]);
-                apply(&mut x[..len]);
-                reach.store(&to, start, &x[..len]);
-            });
-        },
-    )
+    let places = [(&to, Role::Write), (&from, Role::Read)];
+    each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<N>| {
+        let Scratch { out, x, .. } = scratch;
+        reach.compute((&to, out), [(&from, x)], |[x], out| apply(x, out));
+    })
 }
 
 /// Elementwise over two operands.
@@ -285,36 +280,14 @@ fn map2<N: Scratched>(
     shape: Shape,
     to: &Place,
     [a, b]: [&Place; 2],
-    apply: impl Fn(&mut [N], &[N]) + Send + Sync + 'static,
+    apply: impl Fn(&[N], &[N], &mut [N]) + Send + Sync + 'static,
 ) -> Result<(), TrapKind> {
     let (to, a, b) = (*to, *a, *b);
     let places = [(&to, Role::Write), (&a, Role::Read), (&b, Role::Read)];
     each_part(chip, shape.parts.into(), &places, move |reach, scratch: &mut Scratch<N>| {
-        let Scratch { x, y, .. } = scratch;
-        each_chunk(to.elements(), |start, len| {
-            reach.load(&a, start, &mut x[..len]);
-            reach.load(&b, start, &mut y[..len]);
-            apply(&mut x[..len], &y[..len]);
-            reach.store(&to, start, &x[..len]);
-        });
+        let Scratch { out, x, y, .. } = scratch;
+        reach.compute((&to, out), [(&a, x), (&b, y)], |[a, b], out| apply(a, b, out));
     })
-}
-
-/// `a op scalar`, or `scalar op a` if reversed, by the operation on slices.
-fn with_constant<N: Scratched>(
-    a: &mut [N],
-    scalar: &[N; CHUNK],
-    reversed: bool,
-    apply: impl Fn(&mut [N], &[N]),
-) {
-    if reversed {
-        let mut left = *scalar;
-        apply(&mut left[..a.len()], a);
-        a.copy_from_slice(&left[..a.len()]);
-    } else {
-        let len = a.len();
-        apply(a, &scalar[..len]);
-    }
 }
 
 /// An operation on integers; unsigned if the first source is u32.
@@ -329,16 +302,16 @@ impl IntegerOp {
         Self { op, unsigned: first == Dt::U32 }
     }
 
-    fn apply(self, a: &mut [i32], b: &[i32]) {
-        let pairs = a.iter_mut().zip(b);
+    fn apply(self, a: &[i32], b: &[i32], out: &mut [i32]) {
+        let each = out.iter_mut().zip(a).zip(b);
         match self.op {
             op if self.unsigned => {
-                pairs.for_each(|(a, b)| *a = numerics::vec_u32(op, *a as u32, *b as u32) as i32);
+                each.for_each(|((out, a), b)| *out = numerics::vec_u32(op, *a as u32, *b as u32) as i32);
             }
-            VecOp::Add => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Add, *a, *b)),
-            VecOp::Sub => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Sub, *a, *b)),
-            VecOp::Mul => pairs.for_each(|(a, b)| *a = numerics::vec_i32(VecOp::Mul, *a, *b)),
-            op => pairs.for_each(|(a, b)| *a = numerics::vec_i32(op, *a, *b)),
+            VecOp::Add => each.for_each(|((out, a), b)| *out = numerics::vec_i32(VecOp::Add, *a, *b)),
+            VecOp::Sub => each.for_each(|((out, a), b)| *out = numerics::vec_i32(VecOp::Sub, *a, *b)),
+            VecOp::Mul => each.for_each(|((out, a), b)| *out = numerics::vec_i32(VecOp::Mul, *a, *b)),
+            op => each.for_each(|((out, a), b)| *out = numerics::vec_i32(op, *a, *b)),
         }
     }
 }

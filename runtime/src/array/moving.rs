@@ -1,10 +1,14 @@
 //! The moving operand of a product as panels, and the block scales of both operands.
 
+use std::ops::Range;
+
 use kiln_machine::isa::Dt;
+use smallvec::SmallVec;
 
 use crate::kernels;
+use crate::kernels::ahead::{Ahead, Span};
 use crate::kernels::arena::Granted;
-use crate::kernels::product::{COLS, Moving, Offsets, Product, Quad, Stationary};
+use crate::kernels::product::{AHEAD, COLS, Moving, Product, Quad, Stationary};
 use crate::lane::{self, Place, Rows};
 
 /// Rows of an operand that share their scales.
@@ -35,7 +39,7 @@ impl Scaled {
         for block in 0..blocks {
             granted.load(ss, ss.part + block, 0, &mut exponents[..shape.rows]);
             for k in block * SCALED_ROWS..((block + 1) * SCALED_ROWS).min(depth) {
-                let terms = (0..shape.rows).map(|m| grid.terms[m * grid.row + k * grid.step]);
+                let terms = (0..shape.rows).map(|m| grid.term(m, k));
                 stationary.extend(
                     terms.zip(&exponents).map(|(term, exponent)| term * power_of_two(exponent - 127)),
                 );
@@ -47,7 +51,7 @@ impl Scaled {
     }
 
     pub(super) fn stationary(&self) -> Stationary<'_, f32> {
-        Stationary { terms: &self.stationary, row: 1, step: self.rows, offsets: Offsets::NONE }
+        Stationary::new(&self.stationary, (1, self.rows), (self.rows, self.stationary.len() / self.rows.max(1)))
     }
 
     /// Scale a panel of the moving operand.
@@ -68,9 +72,6 @@ fn power_of_two(exponent: i32) -> f32 {
     }
 }
 
-/// How many partitions ahead of its reading a row is asked for.
-const AHEAD: usize = 8;
-
 /// What a product needs to know of its moving operand beside the memory.
 #[derive(Clone, Copy)]
 pub(super) struct Rest<'a> {
@@ -82,60 +83,69 @@ pub(super) struct Rest<'a> {
 
 /// The moving operand of a product, in the memory that a task may read.
 pub(super) struct Panels<'a, 'g> {
-    pub(super) granted: &'a Granted<'g>,
-    pub(super) rest: Rest<'a>,
+    granted: &'a Granted<'g>,
+    rest: Rest<'a>,
+    /// Each partition's bytes, if they are one run.
+    dense: SmallVec<[&'a [u8]; 128]>,
+}
+
+impl<'a, 'g> Panels<'a, 'g> {
+    pub(super) fn new(granted: &'a Granted<'g>, rest: Rest<'a>) -> Self {
+        let Rest { place, rows, depth, .. } = rest;
+        let (parts, len) = (place.part..place.part + depth, place.span.1 - place.span.0);
+        let dense = if place.is_dense() {
+            parts.map(|part| rows.dense(granted, place, part, 0, len)).collect()
+        } else {
+            SmallVec::new()
+        };
+        Self { granted, rest, dense }
+    }
+
+    /// Ask for some partitions in these columns.
+    fn push(&self, ahead: &mut Ahead, parts: Range<usize>, first: usize, cols: usize) {
+        let size = self.rest.place.element_bytes();
+        let rows = self.dense.get(parts.start..parts.end.min(self.dense.len())).unwrap_or_default();
+        rows.iter().for_each(|row| ahead.push(Span::of(&row[first * size..(first + cols) * size])));
+    }
 }
 
 impl Moving<f32> for Panels<'_, '_> {
-    fn pack(&self, first: usize, cols: usize, panels: &mut [f32]) {
+    fn pack(&self, first: usize, cols: usize, panel: &mut [f32]) {
         let Rest { place, rows, depth, scaled } = self.rest;
-        let plain = place.is_dense() && place.dt == Dt::F32;
-        let size = depth * COLS;
-        for (k, part) in (place.part..place.part + depth).enumerate() {
-            if plain {
-                if k + AHEAD < depth {
-                    kernels::prefetch(rows.dense(self.granted, place, part + AHEAD, first * 4, cols * 4));
-                }
-                let bytes = rows.dense(self.granted, place, part, first * 4, cols * 4);
-                for (panel, bytes) in panels.chunks_mut(size).zip(bytes.chunks(COLS * 4)) {
-                    let row = &mut panel[k * COLS..][..COLS];
-                    for (slot, bytes) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                        *slot = f32::from_le_bytes(*bytes);
-                    }
-                }
-            } else {
-                for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
-                    let width = COLS.min(first + cols - start);
-                    rows.load(self.granted, place, part, start, &mut panel[k * COLS..][..width]);
-                }
+        if place.dt == Dt::F32 && !self.dense.is_empty() {
+            kernels::pack_floats(&self.dense, first, cols, panel);
+        } else {
+            for (part, row) in (place.part..place.part + depth).zip(panel.chunks_mut(COLS)) {
+                rows.load(self.granted, place, part, first, &mut row[..cols]);
             }
         }
         if let Some(scaled) = scaled {
-            for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
-                scaled.scale(start, COLS.min(first + cols - start), panel);
-            }
+            scaled.scale(first, cols, panel);
         }
+    }
+
+    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize) {
+        self.push(ahead, steps, first, cols);
     }
 }
 
 /// As signed bytes: those of u8 less 128.
 impl Moving<Quad> for Panels<'_, '_> {
-    fn pack(&self, first: usize, cols: usize, panels: &mut [Quad]) {
+    fn pack(&self, first: usize, cols: usize, panel: &mut [Quad]) {
         let Rest { place, rows, depth, .. } = self.rest;
         let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
-        let size = depth.div_ceil(4) * COLS;
-        for k in (0..depth).step_by(4) {
-            if place.is_dense() {
-                for ahead in (k + AHEAD..depth).take(4) {
-                    kernels::prefetch(rows.dense(self.granted, place, place.part + ahead, first, cols));
+        for (k, row) in (0..depth).step_by(4).zip(panel.chunks_mut(COLS)) {
+            for part in k + AHEAD..k + AHEAD + 4 {
+                if let Some(row) = self.dense.get(part) {
+                    kernels::prefetch(&row[first..first + cols]);
                 }
             }
             let four = (place.part + k, (depth - k).min(4));
-            for (panel, start) in panels.chunks_mut(size).zip((first..first + cols).step_by(COLS)) {
-                let width = COLS.min(first + cols - start);
-                let row = &mut panel[k / 4 * COLS..][..width];
-                lane::interleave((rows, self.granted), place, four, start, flip, row);
-            }
+            lane::interleave((rows, self.granted), place, four, first, flip, &mut row[..cols]);
         }
+    }
+
+    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize) {
+        self.push(ahead, steps.start * 4..steps.end * 4, first, cols);
     }
 }

@@ -39,8 +39,15 @@ pub(super) struct Integers<'a> {
     /// As in [`Stationary`].
     row: usize,
     step: usize,
+    /// Columns of the window, and steps of its rows.
+    extents: (usize, usize),
     /// How much the bytes stand above the integers.
     pub(super) above: i32,
+}
+
+/// Columns of a window, and steps of four of its rows.
+fn extents_of(window: &Window) -> (usize, usize) {
+    (window.cols, window.rows.div_ceil(4))
 }
 
 impl Integers<'static> {
@@ -51,7 +58,7 @@ impl Integers<'static> {
             let within = |k: usize, m: usize| if k < window.rows { byte(k, m) } else { 0 };
             quads.extend((0..window.cols).map(|m| Quad(std::array::from_fn(|i| within(k + i, m)))));
         }
-        Self { quads: quads.into(), row: 1, step: window.cols, above }
+        Self { quads: quads.into(), row: 1, step: window.cols, extents: extents_of(window), above }
     }
 }
 
@@ -81,7 +88,7 @@ impl Integers<'_> {
     }
 
     pub(super) fn stationary<'a>(&'a self, offsets: Offsets<'a>) -> Stationary<'a, Quad> {
-        Stationary { terms: &self.quads, row: self.row, step: self.step, offsets }
+        Stationary::new(&self.quads, (self.row, self.step), self.extents).with_offsets(offsets)
     }
 }
 
@@ -137,12 +144,12 @@ impl Panel {
     /// A window of the grid that lies in the panel; nothing if it holds integers.
     pub(super) fn floats(&self, window: &Window) -> Stationary<'_, f32> {
         let first = self.at(window.row - self.window.row, window.col - self.window.col);
-        let terms = match &self.terms {
+        let terms: &[f32] = match &self.terms {
             Terms::Floats(terms) => &terms[first..],
-            Terms::Integers(_) => &[],
+            Terms::Integers(_) => return Stationary::new(&[], (0, 0), (0, 0)),
         };
-        let (row, step) = if self.transposed { (self.pitch, 1) } else { (1, self.pitch) };
-        Stationary { terms, row, step, offsets: Offsets::NONE }
+        let strides = if self.transposed { (self.pitch, 1) } else { (1, self.pitch) };
+        Stationary::new(terms, strides, (window.cols, window.rows))
     }
 
     /// An integer of row `k` and column `m` of the panel; 0 if it holds floats.
@@ -164,7 +171,7 @@ impl Panel {
             {
                 let (row_step, step) = if self.transposed { (self.pitch, 1) } else { (1, self.pitch) };
                 let quads = Cow::Borrowed(&quads[self.at(row / 4, col)..]);
-                Integers { quads, row: row_step, step, above: self.above }
+                Integers { quads, row: row_step, step, extents: extents_of(window), above: self.above }
             }
             _ => {
                 let above = self.above;

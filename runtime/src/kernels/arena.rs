@@ -4,8 +4,11 @@
 //! tasks run at once of which one writes what the other touches. So many threads work in one memory without a lock.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use memmap2::MmapMut;
+
+use super::ahead::Span;
 
 /// A page of the host; partitions start in different sets of its caches beyond that.
 const PAGE: usize = 4096;
@@ -149,6 +152,24 @@ impl<'a> Granted<'a> {
         (bytes, rect.bytes.0)
     }
 
+    /// Lines of bytes `first..first + len` of an operand in `rows` partitions from `part` on.
+    ///
+    /// # Panics
+    /// If the operand does not hold them.
+    pub(crate) fn read_lines(
+        &self,
+        field: u8,
+        (part, rows): (usize, usize),
+        (first, len): (usize, usize),
+    ) -> ReadLines<'_> {
+        let Field { start, pitch, rect, .. } = *self.field(field);
+        assert!(rect.parts.0 <= part && part + rows <= rect.parts.1);
+        assert!(rect.bytes.0 <= first && first + len <= rect.bytes.1);
+        // SAFETY: the partition and the bytes lie in the memory.
+        let start = unsafe { start.add(part * pitch + first) };
+        ReadLines { start, pitch, rows, len, bytes: PhantomData }
+    }
+
     /// The same for writing.
     ///
     /// # Panics
@@ -165,30 +186,56 @@ impl<'a> Granted<'a> {
         (bytes, rect.bytes.0)
     }
 
+    /// Whether no other operand shares bytes with this one.
+    pub(crate) fn is_apart(&self, field: u8) -> bool {
+        let own = self.field(field);
+        let others = self.fields.iter().enumerate().filter(|(number, _)| *number != usize::from(field));
+        let mut others = others.filter_map(|(_, other)| other.as_ref());
+        !others.any(|other| other.start == own.start && other.rect.meets(&own.rect))
+    }
+
     /// Lines for writing bytes `first..first + len` of an operand in `rows` partitions from `part` on, and all other
-    /// operands. Nothing if another operand shares bytes with this one.
+    /// operands.
     ///
     /// # Panics
-    /// If the operand does not hold them, or was named to be read only.
+    /// If the operand does not hold them, was named to be read only, or [shares](Self::is_apart) bytes with another.
     pub(crate) fn lines(
         &mut self,
         field: u8,
         (part, rows): (usize, usize),
         (first, len): (usize, usize),
-    ) -> Option<(Lines<'_>, Granted<'_>)> {
+    ) -> (Lines<'_>, Granted<'_>) {
         let own = *self.field(field);
         assert!(own.writes && own.rect.parts.0 <= part && part + rows <= own.rect.parts.1);
         assert!(own.rect.bytes.0 <= first && first + len <= own.rect.bytes.1);
-        let others = self.fields.iter().enumerate().filter(|(number, _)| *number != usize::from(field));
-        let mut others = others.filter_map(|(_, other)| other.as_ref());
-        if others.any(|other| other.start == own.start && other.rect.meets(&own.rect)) {
-            return None;
-        }
+        assert!(self.is_apart(field));
         // SAFETY: the partition and the bytes lie in the memory; no other operand shares bytes with these.
         let start = unsafe { own.start.add(part * own.pitch + first) };
         let mut others = Granted { fields: self.fields, arenas: PhantomData };
         others.fields[usize::from(field)] = None;
-        Some((Lines { start, pitch: own.pitch, rows, len, bytes: PhantomData }, others))
+        (Lines { start, pitch: own.pitch, rows, len, bytes: PhantomData }, others)
+    }
+}
+
+/// Rows of as many bytes each, equally far apart, for reading.
+#[derive(Clone, Copy)]
+pub(crate) struct ReadLines<'a> {
+    start: *const u8,
+    pitch: usize,
+    rows: usize,
+    len: usize,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+impl ReadLines<'_> {
+    /// Rows, and bytes of each.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.len)
+    }
+
+    /// The first row's first byte, and how far apart the rows are.
+    pub(super) fn raw(&self) -> (*const u8, usize) {
+        (self.start, self.pitch)
     }
 }
 
@@ -220,7 +267,7 @@ impl<'a> Lines<'a> {
     ///
     /// # Panics
     /// If they leave it.
-    pub(super) fn line(&mut self, row: usize, bytes: std::ops::Range<usize>) -> &mut [u8] {
+    pub(crate) fn line(&mut self, row: usize, bytes: Range<usize>) -> &mut [u8] {
         assert!(row < self.rows && bytes.start <= bytes.end && bytes.end <= self.len);
         // SAFETY: the row holds these bytes, and `self` is borrowed mutably.
         unsafe {
@@ -229,12 +276,20 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Ask the host for some bytes of a row.
+    /// All bytes of a row.
     ///
     /// # Panics
-    /// If they leave it.
-    pub(super) fn ask_for(&mut self, row: usize, bytes: std::ops::Range<usize>) {
-        super::prefetch(self.line(row, bytes));
+    /// If there is no such row.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        assert!(row < self.rows);
+        // SAFETY: the row holds these bytes, and nobody writes them while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.add(row * self.pitch), self.len) }
+    }
+
+    /// Where some bytes of some rows are.
+    pub(super) fn span(&self, rows: Range<usize>, bytes: Range<usize>) -> Span {
+        let first = self.start.wrapping_add(rows.start * self.pitch + bytes.start);
+        Span::new(first, bytes.len(), self.pitch, rows.len())
     }
 
     /// The first row's first byte, and how far apart the rows are.

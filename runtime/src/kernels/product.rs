@@ -1,8 +1,9 @@
 //! Products: one chain in ascending `k` for each element of the result.
 //!
 //! That is exactly what a register-blocked kernel does when it keeps a block of results in registers and runs over
-//! `k`: blocking rows and columns changes no chain. Some columns of the moving operand at a time are packed into a
-//! buffer of the thread, and each panel of them is multiplied while it stays in the nearest cache.
+//! `k`: blocking rows and columns changes no chain. A panel of columns of the moving operand at a time is packed into a
+//! buffer of the thread and multiplied while it stays in the nearest cache; meanwhile the host is [asked](Ahead) for the
+//! next one, line by line.
 //!
 //! Layouts: the stationary operand is read where it lies, with a stride for rows of the result and one for steps
 //! of k ([`Stationary`]); the moving operand comes as panels of [`COLS`] columns (`[k][COLS]`), padded; each result
@@ -10,18 +11,20 @@
 //! steps of k at once.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Isa;
-use super::arena::Lines;
+use super::ahead::{Ahead, Span};
+use super::arena::{Lines, ReadLines};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 
 /// Result columns that register blocks hold.
 pub(crate) const COLS: usize = 48;
 
-/// Panels that are packed together: so many columns are read from each partition at once.
-const PANELS: usize = 8;
+/// How many rows ahead of its reading a row of the moving operand is asked for, if it was not before.
+pub(crate) const AHEAD: usize = 8;
 /// Rows of a result that are computed while the host brings what the next ones need.
 const ROWS: usize = 8;
 
@@ -38,11 +41,14 @@ pub(crate) struct Product {
 /// The stationary operand: the term of result row `m` and step `k` is at `m · row + k · step`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stationary<'a, T> {
-    pub(crate) terms: &'a [T],
-    pub(crate) row: usize,
-    pub(crate) step: usize,
+    first: *const T,
+    row: usize,
+    pub(super) step: usize,
+    /// Rows and steps that there are.
+    extents: (usize, usize),
     /// What makes chains of bytes into those of the integers that the bytes stand for; floats stand for themselves.
     pub(crate) offsets: Offsets<'a>,
+    terms: PhantomData<&'a [T]>,
 }
 
 /// An integer that is added to each chain: `rows[m] − factor · Σ_k moving[k, n]`.
@@ -77,7 +83,7 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
     /// A term that adds up another one's.
     const ONES: Self;
 
-    /// The results of one panel, in columns of the lines.
+    /// The results of one panel, in columns of the lines; meanwhile the host is asked for what is `ahead`.
     ///
     /// # Panics
     /// If the stationary operand or the lines do not hold as many rows and columns.
@@ -87,6 +93,7 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         results: Tile<'_, '_>,
+        ahead: &mut Ahead,
     );
 
     /// Call `work` with a buffer of this thread; what is in it may be anything.
@@ -108,21 +115,59 @@ pub(crate) struct Tile<'a, 'b> {
     pub(super) cols: usize,
 }
 
-impl<T> Stationary<'_, T> {
-    /// Whether `steps` steps of `rows` rows lie inside the terms.
-    fn holds(&self, rows: usize, steps: usize) -> bool {
-        let reach = rows.saturating_sub(1) * self.row + steps.saturating_sub(1) * self.step;
-        rows == 0 || steps == 0 || reach < self.terms.len()
+impl<'a, T: Term> Stationary<'a, T> {
+    /// `rows` rows of `steps` steps in a slice, without offsets.
+    ///
+    /// # Panics
+    /// If the slice does not hold them.
+    pub(crate) fn new(
+        terms: &'a [T],
+        (row, step): (usize, usize),
+        (rows, steps): (usize, usize),
+    ) -> Self {
+        let reach = rows.saturating_sub(1) * row + steps.saturating_sub(1) * step;
+        assert!(rows == 0 || steps == 0 || reach < terms.len());
+        let (offsets, extents) = (Offsets::NONE, (rows, steps));
+        Self { first: terms.as_ptr(), row, step, extents, offsets, terms: PhantomData }
     }
 
-    /// Ask the host for `steps` steps of some rows.
-    fn ask_for(&self, rows: Range<usize>, steps: usize) {
-        let (outer, inner) = if self.step == 1 { (rows, 0..steps) } else { (0..steps, rows) };
-        let pitch = if self.step == 1 { self.row } else { self.step };
-        for number in outer {
-            if let Some(terms) = self.terms.get(number * pitch + inner.start..number * pitch + inner.end) {
-                super::prefetch_terms(terms);
-            }
+    /// The terms that stand in lines: those of a row of the result in each, or, if not `rowwise`, those of a step.
+    pub(crate) fn of_lines(lines: ReadLines<'a>, rowwise: bool) -> Self {
+        let (start, pitch) = lines.raw();
+        let (count, len) = lines.shape();
+        let (pitch, len) = (pitch / size_of::<T>(), len / size_of::<T>());
+        let (row, step, extents) = if rowwise { (pitch, 1, (count, len)) } else { (1, pitch, (len, count)) };
+        Self { first: start.cast(), row, step, extents, offsets: Offsets::NONE, terms: PhantomData }
+    }
+
+    /// The same with offsets.
+    pub(crate) fn with_offsets(self, offsets: Offsets<'a>) -> Self {
+        Self { offsets, ..self }
+    }
+
+    /// One term.
+    ///
+    /// # Panics
+    /// If there is no such row or step.
+    #[inline(always)]
+    pub(crate) fn term(&self, row: usize, step: usize) -> T {
+        assert!(row < self.extents.0 && step < self.extents.1);
+        // SAFETY: the term is one of those that the constructors have checked.
+        unsafe { self.first_of(row).add(step * self.step).read_unaligned() }
+    }
+
+    /// Where a row's terms start.
+    #[inline(always)]
+    pub(super) fn first_of(&self, row: usize) -> *const T {
+        self.first.wrapping_add(row * self.row)
+    }
+
+    /// Where the terms of some rows are, if the host would not find the way itself.
+    fn span(&self, rows: Range<usize>) -> Span {
+        let (first, size) = (self.first_of(rows.start).cast(), size_of::<T>());
+        match self.step {
+            1 => Span::new(first, self.extents.1 * size, self.row * size, rows.len()),
+            step => Span::new(first, rows.len() * size, step * size, self.extents.1),
         }
     }
 
@@ -136,8 +181,8 @@ impl<T> Stationary<'_, T> {
     fn check(&self, moving: &Panel<'_, T>, tile: &Tile<'_, '_>) {
         let (rows, bytes) = tile.lines.shape();
         let steps = moving.terms.len() / COLS;
-        assert!(tile.rows.start < tile.rows.end && tile.rows.end <= rows);
-        assert!(self.holds(tile.rows.end, steps) && moving.terms.len() == steps * COLS);
+        assert!(tile.rows.start < tile.rows.end && tile.rows.end <= rows.min(self.extents.0));
+        assert!(steps <= self.extents.1 && moving.terms.len() == steps * COLS);
         assert!((1..=COLS).contains(&tile.cols) && (tile.first + tile.cols) * 4 <= bytes);
     }
 }
@@ -166,16 +211,17 @@ impl Term for f32 {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
+        ahead: &mut Ahead,
     ) {
         s.check(moving, &tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => unsafe { x86::f32_avx512::panel(accumulate, s, moving, tile) },
+            Isa::Avx512Vnni | Isa::Avx512 => unsafe { x86::f32_avx512::panel(accumulate, s, moving, tile, ahead) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile) },
+            Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile, ahead) },
             Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
     }
@@ -205,22 +251,23 @@ impl Term for Quad {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
+        ahead: &mut Ahead,
     ) {
         s.check(moving, &tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::panel(accumulate, s, moving, tile) },
+            Isa::Avx512Vnni => unsafe { x86::quad_avx512_vnni::panel(accumulate, s, moving, tile, ahead) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { x86::quad_avx512::panel(accumulate, s, moving, tile) },
+            Isa::Avx512 => unsafe { x86::quad_avx512::panel(accumulate, s, moving, tile, ahead) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::panel(accumulate, s, moving, tile) },
+            Isa::AvxVnni => unsafe { x86::quad_avx_vnni::panel(accumulate, s, moving, tile, ahead) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { x86::quad_avx2::panel(accumulate, s, moving, tile) },
+            Isa::Avx2 => unsafe { x86::quad_avx2::panel(accumulate, s, moving, tile, ahead) },
             Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
     }
@@ -239,9 +286,12 @@ fn sized<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
 
 /// The moving operand of a product, by columns.
 pub(crate) trait Moving<T> {
-    /// Write `[panel][depth][COLS]` terms of so many columns from `first` on; what is written beyond the columns may be
+    /// Write `[depth][COLS]` terms of so many columns from `first` on; what is written beyond the columns may be
     /// anything.
-    fn pack(&self, first: usize, cols: usize, panels: &mut [T]);
+    fn pack(&self, first: usize, cols: usize, panel: &mut [T]);
+
+    /// The host will be asked for the terms of some steps in these columns, if that is of use.
+    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize);
 }
 
 /// `result[m, n] (+)= Σ_k stationary[m, k] · moving[k, n]`; k counts terms.
@@ -259,31 +309,37 @@ pub(crate) fn product<T: Term>(
         return;
     }
     assert!(result.shape() == (shape.rows, shape.cols * 4));
-    let size = COLS * shape.depth;
-    let most = PANELS.min(shape.cols.div_ceil(COLS));
-    T::with_buffer(most * size, |buffer| {
-        for start in (0..shape.cols).step_by(most * COLS) {
-            let end = (start + most * COLS).min(shape.cols);
-            moving.pack(start, end - start, &mut buffer[..(end - start).div_ceil(COLS) * size]);
-            for (number, first) in (start..end).step_by(COLS).enumerate() {
-                let terms = &buffer[number * size..][..size];
-                let cols = COLS.min(end - first);
-                let mut offsets = [0; COLS];
-                if stationary.offsets.factor != 0 {
-                    let factor = stationary.offsets.factor;
-                    offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
-                }
-                let panel = Panel { terms, offsets: &offsets };
-                for row in (0..shape.rows).step_by(ROWS) {
-                    let next = row + ROWS..(row + 2 * ROWS).min(shape.rows);
+    let (mut ahead, blocks) = (Ahead::default(), shape.rows.div_ceil(ROWS));
+    let each = shape.depth.div_ceil(blocks);
+    T::with_buffer(COLS * shape.depth, |terms| {
+        for first in (0..shape.cols).step_by(COLS) {
+            let cols = COLS.min(shape.cols - first);
+            moving.pack(first, cols, terms);
+            let mut offsets = [0; COLS];
+            if stationary.offsets.factor != 0 {
+                let factor = stationary.offsets.factor;
+                offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
+            }
+            let panel = Panel { terms, offsets: &offsets };
+            let (after, after_cols) = (first + COLS, COLS.min(shape.cols.saturating_sub(first + COLS)));
+            for block in 0..blocks {
+                let rows_of = |block: usize| block * ROWS..((block + 1) * ROWS).min(shape.rows);
+                ahead.clear();
+                if block + 1 < blocks {
+                    let next = rows_of(block + 1);
                     if first == 0 {
-                        stationary.ask_for(next.clone(), shape.depth);
+                        ahead.push(stationary.span(next.clone()));
                     }
-                    next.for_each(|row| result.ask_for(row, first * 4..(first + cols) * 4));
-                    let rows = row..(row + ROWS).min(shape.rows);
-                    let tile = Tile { lines: &mut *result, rows, first, cols };
-                    T::panel(isa, shape.accumulate, &stationary, &panel, tile);
+                    ahead.push(result.span(next, first * 4..(first + cols) * 4));
+                } else if after_cols > 0 {
+                    ahead.push(result.span(rows_of(0), after * 4..(after + after_cols) * 4));
                 }
+                if after_cols > 0 {
+                    let steps = block * each..((block + 1) * each).min(shape.depth);
+                    moving.push_steps(&mut ahead, steps, after, after_cols);
+                }
+                let tile = Tile { lines: &mut *result, rows: rows_of(block), first, cols };
+                T::panel(isa, shape.accumulate, &stationary, &panel, tile, &mut ahead);
             }
         }
     });
@@ -291,11 +347,13 @@ pub(crate) fn product<T: Term>(
 
 /// The sum of each column of a panel.
 fn column_sums<T: Term>(isa: Isa, panel: &[T]) -> [i32; COLS] {
-    let ones = Stationary { terms: &[T::ONES], row: 0, step: 0, offsets: Offsets::NONE };
+    let one = [T::ONES];
+    let ones = Stationary::new(&one, (0, 0), (1, panel.len() / COLS));
     let panel = Panel { terms: panel, offsets: &[0; COLS] };
     let mut bytes = [0; COLS * 4];
     let mut lines = Lines::of(&mut bytes, COLS * 4, 1, COLS * 4);
-    T::panel(isa, false, &ones, &panel, Tile { lines: &mut lines, rows: 0..1, first: 0, cols: COLS });
+    let tile = Tile { lines: &mut lines, rows: 0..1, first: 0, cols: COLS };
+    T::panel(isa, false, &ones, &panel, tile, &mut Ahead::default());
     std::array::from_fn(|n| i32::from_le_bytes(std::array::from_fn(|i| bytes[n * 4 + i])))
 }
 
@@ -311,7 +369,7 @@ fn panel_portable<T: Term>(
         for (n, bytes) in line.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut acc = if accumulate { u32::from_le_bytes(*bytes) } else { 0 };
             for (k, x) in moving.terms.as_chunks::<COLS>().0.iter().enumerate() {
-                acc = T::chain(acc, s.terms[row * s.row + k * s.step], x[n]);
+                acc = T::chain(acc, s.term(row, k), x[n]);
             }
             *bytes = T::offset(acc, s.offset(row).wrapping_add(moving.offsets[n])).to_le_bytes();
         }

@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::ahead::Ahead;
 use super::product::{COLS, Panel, Quad, Stationary, Tile};
 
 macro_rules! block {
@@ -29,8 +30,13 @@ macro_rules! block {
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
                 tile: Tile<'_, '_>,
+                ahead: &mut Ahead,
             ) {
                 let (start, pitch) = tile.lines.raw();
+                let parts = tile.rows.len().div_ceil($rows) * tile.cols.div_ceil($vectors * $lanes);
+                let steps = parts * (moving.terms.len() / COLS);
+                // How many steps there are for each line that is asked for.
+                let often = (steps / ahead.lines().max(1)).clamp(1, 3);
                 for row in tile.rows.clone().step_by($rows) {
                     for col in (0..tile.cols).step_by($vectors * $lanes) {
                         let cols = tile.cols - col;
@@ -39,9 +45,9 @@ macro_rules! block {
                             let first = start.add(row * pitch + (tile.first + col) * 4);
                             let results = Results { first, pitch, rows: tile.rows.end - row, cols };
                             match cols.div_ceil($lanes).min($vectors) {
-                                1 => part::<1>(accumulate, s, moving, results, (row, col)),
-                                2 => part::<2>(accumulate, s, moving, results, (row, col)),
-                                _ => part::<$vectors>(accumulate, s, moving, results, (row, col)),
+                                1 => part::<1>(accumulate, s, moving, results, (row, col), (ahead, often)),
+                                2 => part::<2>(accumulate, s, moving, results, (row, col), (ahead, often)),
+                                _ => part::<$vectors>(accumulate, s, moving, results, (row, col), (ahead, often)),
                             }
                         }
                     }
@@ -57,6 +63,7 @@ macro_rules! block {
                 moving: &Panel<'_, $T>,
                 results: Results,
                 (row, col): (usize, usize),
+                (ahead, often): (&mut Ahead, usize),
             ) {
                 let Results { first, pitch, rows, cols } = results;
                 let steps = moving.terms.len() / COLS;
@@ -64,7 +71,7 @@ macro_rules! block {
                 let of = |r: usize| r.min(rows - 1);
                 let lines: [*mut u8; $rows] = std::array::from_fn(|r| first.wrapping_add(of(r) * pitch));
                 let terms: [*const $T; $rows] =
-                    std::array::from_fn(|r| s.terms.as_ptr().wrapping_add((row + of(r)) * s.row));
+                    std::array::from_fn(|r| s.first_of(row + of(r)));
                 // SAFETY: the caller vouches for the extents: the rows and columns lie inside the lines, of vectors
                 // only the part that does, and every step of every row inside the terms. All accesses are unaligned.
                 unsafe {
@@ -78,7 +85,13 @@ macro_rules! block {
                     }
                     let mut at = 0;
                     let mut x = moving.terms.as_ptr().add(col);
+                    let mut left = often;
                     for _ in 0..steps {
+                        left -= 1;
+                        if left == 0 {
+                            ahead.ask();
+                            left = often;
+                        }
                         let vectors: [$V; VECTORS] = std::array::from_fn(|v| $load(x.add(v * $lanes).cast()));
                         for (acc, term) in acc.iter_mut().zip(terms) {
                             let s = $broadcast(term.wrapping_add(at));

@@ -4,7 +4,7 @@ use kiln_machine::isa::{Dims, RedOp, Shape};
 use kiln_machine::numerics;
 
 use super::Arg;
-use crate::elementwise::{Kept, Role, Scratch, Scratched, each_chunk, each_part};
+use crate::elementwise::{Kept, Role, Scratch, Scratched, each_block, each_chunk, each_part};
 use crate::error::TrapKind;
 use crate::lane::{OnChip, Place};
 
@@ -38,12 +38,17 @@ pub(crate) fn reduce(
     }
 }
 
+/// Chains that are continued at once, since the steps of one wait for each other.
+pub(crate) const TOGETHER: usize = 8;
+
 /// What folds and sorts need of a number.
 pub(crate) trait Fold: Scratched {
     /// What a chain of `op` starts from.
     fn start(op: RedOp) -> Self;
     /// Continue a chain by the elements of a row.
     fn fold(op: RedOp, acc: Self, row: &[Self]) -> Self;
+    /// Continue several chains by the elements of a row each, all of the same length.
+    fn fold_together(op: RedOp, acc: &mut [Self; TOGETHER], rows: [&[Self]; TOGETHER]);
     /// Continue a chain in each element.
     fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]);
     /// Whether `x` takes the place of `best` in an arg reduction.
@@ -69,6 +74,23 @@ macro_rules! fold_number {
                     };
                 }
                 by_op!(Sum Prod Max Min Argmax Argmin)
+            }
+
+            fn fold_together(op: RedOp, acc: &mut [Self; TOGETHER], rows: [&[Self]; TOGETHER]) {
+                let len = rows[0].len();
+                let rows = rows.map(|row| &row[..len]);
+                macro_rules! by_op {
+                    ($d($op:ident)*) => {
+                        match op {
+                            $d(RedOp::$op => for i in 0..len {
+                                for (acc, row) in acc.iter_mut().zip(rows) {
+                                    *acc = $step(RedOp::$op, *acc, row[i]);
+                                }
+                            })*
+                        }
+                    };
+                }
+                by_op!(Sum Prod Max Min Argmax Argmin);
             }
 
             fn fold_each(op: RedOp, acc: &mut [Self], row: &[Self]) {
@@ -120,6 +142,19 @@ pub(crate) fn fold_rows<N: Fold>(op: RedOp, kept: Kept, start: usize, values: &[
     });
 }
 
+/// Chains of runs of `run` elements, the next run of the rows for each.
+pub(crate) fn fold_runs<N: Fold>(op: RedOp, run: usize, rows: &[&[N]], chains: &mut [N]) {
+    let mut runs = rows.iter().flat_map(|row| row.chunks(run));
+    let (together, rest) = chains.as_chunks_mut::<TOGETHER>();
+    let nothing: &[N] = &[];
+    for chains in together {
+        N::fold_together(op, chains, std::array::from_fn(|_| runs.next().unwrap_or(nothing)));
+    }
+    for (chain, row) in rest.iter_mut().zip(runs) {
+        *chain = N::fold(op, *chain, row);
+    }
+}
+
 fn fold_as<N: Fold>(
     chip: &mut OnChip,
     op: RedOp,
@@ -131,23 +166,34 @@ fn fold_as<N: Fold>(
 ) -> Result<(), TrapKind> {
     let (from, to) = (*from, *to);
     let role = if continues { Role::Update } else { Role::Write };
-    each_part(
-        chip,
-        shape.parts.into(),
-        &[(&from, Role::Read), (&to, role)],
-        move |reach, scratch: &mut Scratch<N>| {
-            let mut chains = vec![N::start(op); kept.count()];
-            if continues {
-                reach.load(&to, 0, &mut chains);
+    let places = [(&from, Role::Read), (&to, role)];
+    let (count, run) = (kept.count(), kept.run());
+    each_block(chip, shape.parts.into(), &places, TOGETHER, move |reach, block, scratch: &mut Scratch<N>| {
+        let mut chains = vec![N::start(op); count * block.len()];
+        if continues {
+            for (index, chains) in block.clone().zip(chains.chunks_mut(count)) {
+                reach.index = index;
+                reach.load(&to, 0, chains);
             }
-            let x = &mut scratch.x;
-            each_chunk(from.elements(), |start, len| {
-                reach.load(&from, start, &mut x[..len]);
-                fold_rows(op, kept, start, &x[..len], &mut chains);
-            });
-            reach.store(&to, 0, &chains);
-        },
-    )
+        }
+        if let Some(run) = run
+            && let Some(rows) = reach.rows(&from, block.clone())
+        {
+            fold_runs(op, run, &rows, &mut chains);
+        } else {
+            for (index, chains) in block.clone().zip(chains.chunks_mut(count)) {
+                reach.index = index;
+                each_chunk(from.elements(), |start, len| {
+                    let x = reach.numbers(&from, start, &mut scratch.x[..len]);
+                    fold_rows(op, kept, start, x, chains);
+                });
+            }
+        }
+        for (index, chains) in block.zip(chains.chunks(count)) {
+            reach.index = index;
+            reach.store(&to, 0, chains);
+        }
+    })
 }
 
 fn arg_reduce<N: Fold>(

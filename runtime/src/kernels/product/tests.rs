@@ -45,14 +45,13 @@ struct Plain<'a, T> {
 }
 
 impl<T: Term> Moving<T> for Plain<'_, T> {
-    fn pack(&self, first: usize, cols: usize, panels: &mut [T]) {
-        let depth = panels.len() / COLS / cols.div_ceil(COLS);
-        for (i, row) in panels.chunks_mut(COLS).enumerate() {
-            let (panel, k) = (i / depth * COLS, i % depth);
-            let width = COLS.min(cols - panel);
-            row[..width].copy_from_slice(&self.terms[k * self.cols + first + panel..][..width]);
+    fn pack(&self, first: usize, cols: usize, panel: &mut [T]) {
+        for (k, row) in panel.chunks_mut(COLS).enumerate() {
+            row[..cols].copy_from_slice(&self.terms[k * self.cols + first..][..cols]);
         }
     }
+
+    fn push_steps(&self, _: &mut Ahead, _: Range<usize>, _: usize, _: usize) {}
 }
 
 /// Every implementation on every shape, with the stationary operand in both orders, against chains.
@@ -74,8 +73,8 @@ fn check<T: Term>(
         let moving = Plain { terms: &x, cols };
         for isa in Isa::available() {
             for stationary in [
-                Stationary { terms: &s, row: depth, step: 1, offsets },
-                Stationary { terms: &turned, row: 1, step: pitch, offsets },
+                Stationary::new(&s, (depth, 1), (rows, depth)).with_offsets(offsets),
+                Stationary::new(&turned, (1, pitch), (rows, depth)).with_offsets(offsets),
             ] {
                 let pitch = cols * 4 + 24;
                 let mut out = vec![0xAAu8; rows * pitch];
