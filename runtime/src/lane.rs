@@ -195,6 +195,15 @@ impl Borrowed {
         &self.source[first..first + (self.rect.bytes.1 - self.rect.bytes.0)]
     }
 
+    /// Whether the next partitions' rows are the next ones of the source.
+    fn goes_on_as(&self, next: &Self) -> bool {
+        let end = self.offset + (self.rect.parts.1 - self.rect.parts.0) * self.pitch;
+        self.source.as_ptr() == next.source.as_ptr()
+            && self.source.len() == next.source.len()
+            && (self.rect.parts.1, self.rect.bytes) == (next.rect.parts.0, next.rect.bytes)
+            && (end, self.pitch) == (next.offset, next.pitch)
+    }
+
     /// A part of it.
     fn part(&self, rect: Rect) -> Option<Self> {
         let (down, right) = (rect.parts.0 - self.rect.parts.0, rect.bytes.0 - self.rect.bytes.0);
@@ -220,7 +229,7 @@ impl Borrowed {
 /// All borrowed rows of a scratchpad, no two of which share bytes, found by the bytes that they stand for.
 #[derive(Default)]
 struct Lent {
-    rows: Vec<Option<Arc<Borrowed>>>,
+    rows: Vec<Option<Borrowed>>,
     free: Vec<usize>,
     /// For each [`GRANULE`] bytes of a partition, the rows that stand for some of them.
     granules: Vec<Vec<(Rect, usize)>>,
@@ -252,6 +261,11 @@ impl Lent {
     /// The numbers of all that share bytes with a rectangle.
     fn meeting(&self, rect: &Rect) -> SmallVec<[usize; 16]> {
         let mut found = SmallVec::new();
+        // Buffers are filled again and again with rows of the same shape, which then are the only ones.
+        if let Some(same) = self.same_as(rect) {
+            found.push(same);
+            return found;
+        }
         for granule in self.granules.get(Self::granules_of(rect)).unwrap_or_default() {
             for (_, number) in granule.iter().filter(|(other, _)| other.meets(rect)) {
                 if !found.contains(number) {
@@ -262,17 +276,27 @@ impl Lent {
         found
     }
 
+    /// The number of the rows that stand for just this rectangle.
+    fn same_as(&self, rect: &Rect) -> Option<usize> {
+        let granule = self.granules.get(rect.bytes.0 / GRANULE)?;
+        granule.iter().find(|(other, _)| other == rect).map(|(_, number)| *number)
+    }
+
     fn add(&mut self, rows: Borrowed) {
         let rect = rows.rect;
+        if let Some(same) = self.same_as(&rect) {
+            self.rows[same] = Some(rows);
+            return;
+        }
         let number = self.free.pop().unwrap_or(self.rows.len());
         if number == self.rows.len() {
             self.rows.push(None);
         }
-        self.rows[number] = Some(Arc::new(rows));
+        self.rows[number] = Some(rows);
         self.granules[Self::granules_of(&rect)].iter_mut().for_each(|granule| granule.push((rect, number)));
     }
 
-    fn take(&mut self, number: usize) -> Option<Arc<Borrowed>> {
+    fn take(&mut self, number: usize) -> Option<Borrowed> {
         let rows = self.rows.get_mut(number)?.take()?;
         self.free.push(number);
         for granule in &mut self.granules[Self::granules_of(&rows.rect)] {
@@ -284,7 +308,7 @@ impl Lent {
 
 /// The rows of an operand: on chip, or borrowed.
 #[derive(Clone, Default)]
-pub(crate) struct Rows(SmallVec<[Arc<Borrowed>; 8]>);
+pub(crate) struct Rows(SmallVec<[Borrowed; 1]>);
 
 impl Rows {
     /// Whether they are borrowed.
@@ -323,6 +347,33 @@ impl Rows {
         out: &mut [u8],
     ) {
         copy_from(self.row(granted, place, part), place, start, out);
+    }
+
+    /// All bytes of an operand that [is dense](Place::is_dense), partition by partition.
+    pub(crate) fn all_dense<'a>(
+        &'a self,
+        granted: &'a Granted<'_>,
+        place: &Place,
+        parts: Range<usize>,
+    ) -> Vec<&'a [u8]> {
+        debug_assert!(place.is_dense());
+        let (start, end) = place.span;
+        let mut all: Vec<&[u8]> = Vec::with_capacity(parts.len());
+        if !self.are_borrowed() {
+            all.extend(parts.map(|part| {
+                let (bytes, first) = granted.row(place.field, part);
+                &bytes[start - first..end - first]
+            }));
+            return all;
+        }
+        all.resize(parts.len(), &[]);
+        for borrowed in &self.0 {
+            let Rect { parts: (first, last), bytes: (left, _) } = borrowed.rect;
+            for part in first.max(parts.start)..last.min(parts.end) {
+                all[part - parts.start] = &borrowed.row(part)[start - left..end - left];
+            }
+        }
+        all
     }
 
     /// Bytes `start..start + len` of an operand that [is dense](Place::is_dense).
@@ -424,7 +475,9 @@ impl OnChip {
     /// for them.
     pub(crate) fn borrow(&mut self, rows: Borrowed) {
         self.release(&rows.rect);
-        self.own_rect(&rows.rect, true);
+        if self.lent.same_as(&rows.rect).is_none() {
+            self.own_rect(&rows.rect, true);
+        }
         self.lent.add(rows);
     }
 
@@ -436,12 +489,17 @@ impl OnChip {
         if place.space != Space::Spm || self.lent.is_empty() {
             return rows;
         }
-        for number in self.lent.meeting(&rect) {
-            let Some(borrowed) = &self.lent.rows[number] else { continue };
-            let Rect { parts: (start, end), bytes: (first, last) } = borrowed.rect;
-            if first <= place.span.0 && place.span.1 <= last {
-                left -= end.min(parts.end) - start.max(parts.start);
-                rows.0.push(Arc::clone(borrowed));
+        let found = self.lent.meeting(&rect);
+        let found = found.iter().filter_map(|number| self.lent.rows[*number].as_ref());
+        let whole = |rows: &&Borrowed| rows.rect.bytes.0 <= place.span.0 && place.span.1 <= rows.rect.bytes.1;
+        let mut found: SmallVec<[&Borrowed; 16]> = found.filter(whole).collect();
+        found.sort_unstable_by_key(|borrowed| borrowed.rect.parts);
+        for borrowed in found {
+            let Rect { parts: (start, end), .. } = borrowed.rect;
+            left -= end.min(parts.end) - start.max(parts.start);
+            match rows.0.last_mut() {
+                Some(last) if last.goes_on_as(borrowed) => last.rect.parts.1 = end,
+                _ => rows.0.push(borrowed.clone()),
             }
         }
         if left == 0 { rows } else { Rows::default() }

@@ -3,10 +3,8 @@
 use std::ops::Range;
 
 use kiln_machine::isa::Dt;
-use smallvec::SmallVec;
 
 use crate::kernels;
-use crate::kernels::ahead::{Ahead, Span};
 use crate::kernels::arena::Granted;
 use crate::kernels::product::{AHEAD, COLS, Moving, Product, Quad, Stationary};
 use crate::lane::{self, Place, Rows};
@@ -86,26 +84,22 @@ pub(super) struct Panels<'a, 'g> {
     granted: &'a Granted<'g>,
     rest: Rest<'a>,
     /// Each partition's bytes, if they are one run.
-    dense: SmallVec<[&'a [u8]; 128]>,
+    dense: Vec<&'a [u8]>,
 }
 
 impl<'a, 'g> Panels<'a, 'g> {
     pub(super) fn new(granted: &'a Granted<'g>, rest: Rest<'a>) -> Self {
         let Rest { place, rows, depth, .. } = rest;
-        let (parts, len) = (place.part..place.part + depth, place.span.1 - place.span.0);
-        let dense = if place.is_dense() {
-            parts.map(|part| rows.dense(granted, place, part, 0, len)).collect()
-        } else {
-            SmallVec::new()
-        };
+        let parts = place.part..place.part + depth;
+        let dense = if place.is_dense() { rows.all_dense(granted, place, parts) } else { Vec::new() };
         Self { granted, rest, dense }
     }
 
-    /// Ask for some partitions in these columns.
-    fn push(&self, ahead: &mut Ahead, parts: Range<usize>, first: usize, cols: usize) {
-        let size = self.rest.place.element_bytes();
-        let rows = self.dense.get(parts.start..parts.end.min(self.dense.len())).unwrap_or_default();
-        rows.iter().for_each(|row| ahead.push(Span::of(&row[first * size..(first + cols) * size])));
+    /// Some partitions' bytes, and which of them hold these columns.
+    fn rows_of(&self, parts: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>) {
+        let (size, count) = (self.rest.place.element_bytes(), self.dense.len());
+        let rows = &self.dense[parts.start.min(count)..parts.end.min(count)];
+        (rows, cols.start * size..cols.end * size)
     }
 }
 
@@ -124,8 +118,8 @@ impl Moving<f32> for Panels<'_, '_> {
         }
     }
 
-    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize) {
-        self.push(ahead, steps, first, cols);
+    fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>) {
+        self.rows_of(steps, cols)
     }
 }
 
@@ -145,7 +139,7 @@ impl Moving<Quad> for Panels<'_, '_> {
         }
     }
 
-    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize) {
-        self.push(ahead, steps.start * 4..steps.end * 4, first, cols);
+    fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>) {
+        self.rows_of(steps.start * 4..steps.end * 4, cols)
     }
 }

@@ -3,6 +3,8 @@
 //! A product of one block takes about as long as the host needs to bring the operands of the next one. Asked for all at
 //! once they wait for one another and the arithmetic for them; asked for one by one between its steps they cost nothing.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 /// Bytes that the host's memory moves together.
@@ -28,31 +30,29 @@ impl Span {
         let lines = if bytes == 0 { 0 } else { (into + bytes).div_ceil(LINE) };
         Self { at: first.wrapping_sub(into), lines, pitch, rows: if lines == 0 { 0 } else { rows } }
     }
-
-    /// Some bytes.
-    #[inline]
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self::new(bytes.as_ptr(), bytes.len(), 0, 1)
-    }
 }
 
-/// Lines to be asked for, in order.
+/// Lines to be asked for, in order: those of the spans, then those of the rows.
 #[derive(Debug, Default)]
-pub(crate) struct Ahead {
-    spans: SmallVec<[Span; 16]>,
-    next: usize,
-    /// Of the span under way: the next line, those left in its row, and the rows left.
-    at: usize,
+pub(crate) struct Ahead<'a> {
+    spans: SmallVec<[Span; 4]>,
+    /// Some columns of rows, in bytes.
+    rows: &'a [&'a [u8]],
+    columns: Range<usize>,
+    /// The span under way, its next row and the rows left in it.
+    span: usize,
     row: usize,
+    left: usize,
+    /// The next line, and how many are left of its row.
+    at: usize,
     lines: usize,
-    rows: usize,
 }
 
-impl Ahead {
+impl<'a> Ahead<'a> {
     /// Forget what was not asked for.
     pub(crate) fn clear(&mut self) {
         self.spans.clear();
-        (self.next, self.lines, self.rows) = (0, 0, 0);
+        *self = Self { spans: std::mem::take(&mut self.spans), ..Self::default() };
     }
 
     /// Ask for this too.
@@ -63,9 +63,22 @@ impl Ahead {
         }
     }
 
-    /// Lines that were pushed.
+    /// Ask for the same bytes of each of these rows, after all spans.
+    #[inline]
+    pub(crate) fn set_rows(&mut self, rows: &'a [&'a [u8]], columns: Range<usize>) {
+        (self.rows, self.columns) = (rows, columns);
+    }
+
+    /// The lines of a row that starts there.
+    #[inline(always)]
+    fn lines_of(&self, row: usize) -> usize {
+        (row % LINE + self.columns.len()).div_ceil(LINE)
+    }
+
+    /// About how many lines there are.
     pub(crate) fn lines(&self) -> usize {
-        self.spans.iter().map(|span| span.lines * span.rows).sum()
+        let of_spans: usize = self.spans.iter().map(|span| span.lines * span.rows).sum();
+        of_spans + self.rows.len() * (self.columns.len().div_ceil(LINE) + 1)
     }
 
     /// Ask for the next line.
@@ -79,17 +92,23 @@ impl Ahead {
         self.lines -= 1;
     }
 
-    /// Go on to the next row: whether there is one.
+    /// Go on to the next row: whether there is one. Never a call, for which a kernel would have to save its registers.
+    #[inline(always)]
     fn advance(&mut self) -> bool {
-        let Some(span) = self.spans.get(self.next) else { return false };
-        if self.rows == 0 {
-            (self.row, self.rows) = (span.at.addr(), span.rows);
+        let Some(span) = self.spans.get(self.span) else {
+            let Some((row, rest)) = self.rows.split_first() else { return false };
+            let row = row.as_ptr().addr() + self.columns.start;
+            (self.rows, self.at, self.lines) = (rest, row / LINE * LINE, self.lines_of(row));
+            return self.lines > 0;
+        };
+        if self.left == 0 {
+            (self.row, self.left) = (span.at.addr(), span.rows);
         }
         (self.at, self.lines) = (self.row, span.lines);
         self.row = self.row.wrapping_add(span.pitch);
-        self.rows -= 1;
-        if self.rows == 0 {
-            self.next += 1;
+        self.left -= 1;
+        if self.left == 0 {
+            self.span += 1;
         }
         true
     }
@@ -122,5 +141,14 @@ mod tests {
         assert_eq!(asked(&mut ahead), want);
         ahead.clear();
         assert_eq!(asked(&mut ahead), []);
+
+        let bytes = vec![0; 512];
+        let rows: Vec<&[u8]> = bytes.chunks(256).collect();
+        ahead.push(Span::new(at(0x40), 1, 0, 1));
+        ahead.set_rows(&rows, 64..192);
+        let line = |row: &[u8], byte: usize| (row.as_ptr().addr() + byte) / LINE * LINE;
+        let ends = rows.iter().flat_map(|row| [line(row, 64), line(row, 191)]);
+        let asked = asked(&mut ahead);
+        assert!(asked.len() <= 1 + 2 * 3 && ends.into_iter().all(|line| asked.contains(&line)));
     }
 }

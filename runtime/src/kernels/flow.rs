@@ -75,7 +75,7 @@ struct State {
     /// Numbers of those that may run, the earliest first: of those meant for each thread, and of those for any.
     ready: Vec<BinaryHeap<Reverse<u64>>>,
     /// What the tasks that are not done touch in each memory.
-    under_way: Vec<Vec<UnderWay>>,
+    under_way: Vec<Users>,
     unfinished: usize,
     sleeping: usize,
     /// The first task that failed.
@@ -83,11 +83,30 @@ struct State {
     panicked: bool,
 }
 
+/// The touches of tasks that are not done.
+#[derive(Default)]
+struct Users {
+    readers: Vec<UnderWay>,
+    writers: Vec<UnderWay>,
+}
+
 /// A touch of a task that is not done.
 struct UnderWay {
     rect: Rect,
-    writes: bool,
     task: u64,
+}
+
+impl Users {
+    /// Those that touch in the same way.
+    fn like(&mut self, writes: bool) -> &mut Vec<UnderWay> {
+        if writes { &mut self.writers } else { &mut self.readers }
+    }
+
+    /// Those that a touch has to wait for.
+    fn before<'a>(&'a self, touch: &Touch) -> impl Iterator<Item = &'a UnderWay> + use<'a> {
+        let (rect, readers) = (touch.rect, if touch.writes { &self.readers[..] } else { &[] });
+        self.writers.iter().chain(readers).filter(move |earlier| earlier.rect.meets(&rect))
+    }
 }
 
 struct Task {
@@ -175,21 +194,19 @@ impl Flow {
         let State { tasks, under_way, .. } = &mut *state;
         for touch in &touches {
             if under_way.len() <= touch.memory {
-                under_way.resize_with(touch.memory + 1, Vec::new);
+                under_way.resize_with(touch.memory + 1, Users::default);
             }
-            for earlier in &under_way[touch.memory] {
-                if (touch.writes || earlier.writes) && touch.rect.meets(&earlier.rect) {
-                    let after = &mut tasks[(earlier.task - first) as usize].after;
-                    // A task of which several touches are in the way is waited for once.
-                    if after.last() != Some(&number) {
-                        after.push(number);
-                        waits += 1;
-                    }
+            for earlier in under_way[touch.memory].before(touch) {
+                let after = &mut tasks[(earlier.task - first) as usize].after;
+                // A task of which several touches are in the way is waited for once.
+                if after.last() != Some(&number) {
+                    after.push(number);
+                    waits += 1;
                 }
             }
         }
         for Touch { memory, rect, writes, .. } in touches.iter().copied() {
-            under_way[memory].push(UnderWay { rect, writes, task: number });
+            under_way[memory].like(writes).push(UnderWay { rect, task: number });
         }
         let (work, after) = (Some(work), Vec::new());
         let queue = piece.map_or(self.threads(), |piece| piece % self.threads());
@@ -211,8 +228,8 @@ impl Flow {
     /// Whether no task is under way that writes there.
     pub(crate) fn is_settled(&self, memory: usize, rect: &Rect) -> bool {
         let state = self.shared.lock();
-        let under_way = state.under_way.get(memory).into_iter().flatten();
-        !under_way.into_iter().any(|earlier| earlier.writes && earlier.rect.meets(rect))
+        let mut writers = state.under_way.get(memory).into_iter().flat_map(|users| &users.writers);
+        !writers.any(|earlier| earlier.rect.meets(rect))
     }
 
     /// Run what is left; then no task is under way.
@@ -335,7 +352,7 @@ impl Shared {
         }
         let mut state = self.lock();
         for touch in &touches {
-            let under_way = &mut state.under_way[touch.memory];
+            let under_way = state.under_way[touch.memory].like(touch.writes);
             if let Some(at) = under_way.iter().position(|other| other.task == number) {
                 under_way.swap_remove(at);
             }

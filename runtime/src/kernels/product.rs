@@ -93,7 +93,7 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         results: Tile<'_, '_>,
-        ahead: &mut Ahead,
+        ahead: &mut Ahead<'_>,
     );
 
     /// Call `work` with a buffer of this thread; what is in it may be anything.
@@ -162,6 +162,12 @@ impl<'a, T: Term> Stationary<'a, T> {
         self.first.wrapping_add(row * self.row)
     }
 
+    /// Terms from a row to the next.
+    #[inline(always)]
+    pub(super) fn row_pitch(&self) -> usize {
+        self.row
+    }
+
     /// Where the terms of some rows are, if the host would not find the way itself.
     fn span(&self, rows: Range<usize>) -> Span {
         let (first, size) = (self.first_of(rows.start).cast(), size_of::<T>());
@@ -211,7 +217,7 @@ impl Term for f32 {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
-        ahead: &mut Ahead,
+        ahead: &mut Ahead<'_>,
     ) {
         s.check(moving, &tile);
         match isa {
@@ -251,7 +257,7 @@ impl Term for Quad {
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
         tile: Tile<'_, '_>,
-        ahead: &mut Ahead,
+        ahead: &mut Ahead<'_>,
     ) {
         s.check(moving, &tile);
         match isa {
@@ -290,8 +296,9 @@ pub(crate) trait Moving<T> {
     /// anything.
     fn pack(&self, first: usize, cols: usize, panel: &mut [T]);
 
-    /// The host will be asked for the terms of some steps in these columns, if that is of use.
-    fn push_steps(&self, ahead: &mut Ahead, steps: Range<usize>, first: usize, cols: usize);
+    /// The rows of memory that hold the terms of some steps, if the host can be asked for them, and the bytes of such a
+    /// row that hold these columns.
+    fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>);
 }
 
 /// `result[m, n] (+)= Σ_k stationary[m, k] · moving[k, n]`; k counts terms.
@@ -336,7 +343,8 @@ pub(crate) fn product<T: Term>(
                 }
                 if after_cols > 0 {
                     let steps = block * each..((block + 1) * each).min(shape.depth);
-                    moving.push_steps(&mut ahead, steps, after, after_cols);
+                    let (rows, columns) = moving.rows(steps, after..after + after_cols);
+                    ahead.set_rows(rows, columns);
                 }
                 let tile = Tile { lines: &mut *result, rows: rows_of(block), first, cols };
                 T::panel(isa, shape.accumulate, &stationary, &panel, tile, &mut ahead);

@@ -30,7 +30,7 @@ macro_rules! block {
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
                 tile: Tile<'_, '_>,
-                ahead: &mut Ahead,
+                ahead: &mut Ahead<'_>,
             ) {
                 let (start, pitch) = tile.lines.raw();
                 let parts = tile.rows.len().div_ceil($rows) * tile.cols.div_ceil($vectors * $lanes);
@@ -44,10 +44,14 @@ macro_rules! block {
                         unsafe {
                             let first = start.add(row * pitch + (tile.first + col) * 4);
                             let results = Results { first, pitch, rows: tile.rows.end - row, cols };
+                            let (at, ahead) = ((row, col), (&mut *ahead, often));
                             match cols.div_ceil($lanes).min($vectors) {
-                                1 => part::<1>(accumulate, s, moving, results, (row, col), (ahead, often)),
-                                2 => part::<2>(accumulate, s, moving, results, (row, col), (ahead, often)),
-                                _ => part::<$vectors>(accumulate, s, moving, results, (row, col), (ahead, often)),
+                                1 => part::<1, false>(accumulate, s, moving, results, at, ahead),
+                                2 => part::<2, false>(accumulate, s, moving, results, at, ahead),
+                                _ if results.rows >= $rows => {
+                                    part::<$vectors, true>(accumulate, s, moving, results, at, ahead);
+                                }
+                                _ => part::<$vectors, false>(accumulate, s, moving, results, at, ahead),
                             }
                         }
                     }
@@ -57,21 +61,19 @@ macro_rules! block {
             /// As many rows as registers take, of so many vectors.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn part<const VECTORS: usize>(
+            unsafe fn part<const VECTORS: usize, const WHOLE: bool>(
                 accumulate: bool,
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
                 results: Results,
                 (row, col): (usize, usize),
-                (ahead, often): (&mut Ahead, usize),
+                (ahead, often): (&mut Ahead<'_>, usize),
             ) {
                 let Results { first, pitch, rows, cols } = results;
                 let steps = moving.terms.len() / COLS;
                 // Rows that are not there are the last one's, and never stored.
                 let of = |r: usize| r.min(rows - 1);
                 let lines: [*mut u8; $rows] = std::array::from_fn(|r| first.wrapping_add(of(r) * pitch));
-                let terms: [*const $T; $rows] =
-                    std::array::from_fn(|r| s.first_of(row + of(r)));
                 // SAFETY: the caller vouches for the extents: the rows and columns lie inside the lines, of vectors
                 // only the part that does, and every step of every row inside the terms. All accesses are unaligned.
                 unsafe {
@@ -83,9 +85,12 @@ macro_rules! block {
                             }
                         }
                     }
-                    let mut at = 0;
                     let mut x = moving.terms.as_ptr().add(col);
-                    let mut left = often;
+                    let (mut first, mut left) = (s.first_of(row), often);
+                    // The rows of a whole block are equally far apart, so that a few registers reach them.
+                    let apart = s.row_pitch();
+                    let terms: [*const $T; $rows] = std::array::from_fn(|r| s.first_of(row + of(r)));
+                    let mut at = 0;
                     for _ in 0..steps {
                         left -= 1;
                         if left == 0 {
@@ -93,13 +98,15 @@ macro_rules! block {
                             left = often;
                         }
                         let vectors: [$V; VECTORS] = std::array::from_fn(|v| $load(x.add(v * $lanes).cast()));
-                        for (acc, term) in acc.iter_mut().zip(terms) {
-                            let s = $broadcast(term.wrapping_add(at));
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            let term = if WHOLE { first.wrapping_add(r * apart) } else { terms[r].wrapping_add(at) };
+                            let s = $broadcast(term);
                             for (acc, x) in acc.iter_mut().zip(vectors) {
                                 *acc = $step(*acc, s, x);
                             }
                         }
                         at += s.step;
+                        first = first.wrapping_add(s.step);
                         x = x.wrapping_add(COLS);
                     }
                     for (r, (acc, line)) in acc.into_iter().zip(lines).enumerate().take(rows) {

@@ -51,7 +51,9 @@ impl<T: Term> Moving<T> for Plain<'_, T> {
         }
     }
 
-    fn push_steps(&self, _: &mut Ahead, _: Range<usize>, _: usize, _: usize) {}
+    fn rows(&self, _: Range<usize>, _: Range<usize>) -> (&[&[u8]], Range<usize>) {
+        (&[], 0..0)
+    }
 }
 
 /// Every implementation on every shape, with the stationary operand in both orders, against chains.
