@@ -121,7 +121,9 @@ pub(crate) fn apply(chip: &mut OnChip, tables: &Tables, call: &Call<'_>) -> Resu
                     kernels::scale_and_bias(from, factor, scale, bias, out);
                 }
                 match &table {
-                    Some(table) if plain => out.iter_mut().zip(from).for_each(|(out, x)| *out = lut(table, *x)),
+                    Some(table) if plain => {
+                        out.iter_mut().zip(from).for_each(|(out, x)| *out = lut(table, *x))
+                    }
                     Some(table) => out.iter_mut().for_each(|x| *x = lut(table, *x)),
                     None if plain => kernels::activate(func, from, out),
                     None => kernels::activate_in_place(func, out),

@@ -481,9 +481,10 @@ impl Task {
 
     fn run_floats(&self, granted: &mut Granted<'_>, stationary: &Source<'_, f32>) {
         let Self { shape, moving, rows, .. } = self;
-        let scaled = self.scales.as_ref().map(|scales| {
-            Scaled::new(granted, scales, &stationary.terms(granted), (shape.depth, *shape))
-        });
+        let scaled = self
+            .scales
+            .as_ref()
+            .map(|scales| Scaled::new(granted, scales, &stationary.terms(granted), (shape.depth, *shape)));
         let of_scaled = scaled.as_ref().map(|scaled| Source::Terms(scaled.stationary()));
         let stationary = of_scaled.as_ref().unwrap_or(stationary);
         let moving = Rest { place: moving, rows, depth: shape.depth, scaled: scaled.as_ref() };

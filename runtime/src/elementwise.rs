@@ -127,7 +127,9 @@ impl Reach<'_, '_> {
         work: impl Fn([&[N]; SOURCES], &mut [N]),
     ) {
         self.compute_each(to, |from, start, out| {
-            let of = sources.each_mut().map(|(place, buffer)| from.numbers(place, start, &mut buffer[..out.len()]));
+            let of = sources
+                .each_mut()
+                .map(|(place, buffer)| from.numbers(place, start, &mut buffer[..out.len()]));
             work(of, out);
         });
     }
@@ -255,7 +257,8 @@ pub(crate) fn each_block<N: Scratched>(
                     let reach = Reach { granted, out: None, index: range.start };
                     return run_blocks(reach, &range, size, &all, |reach, block| work(reach, block, scratch));
                 };
-                let (parts, bytes) = ((to.part + range.start, range.len()), (to.span.0, to.span.1 - to.span.0));
+                let (parts, bytes) =
+                    ((to.part + range.start, range.len()), (to.span.0, to.span.1 - to.span.0));
                 let (lines, mut others) = granted.lines(to.field(), parts, bytes);
                 let out = Some((to, lines, range.start));
                 let reach = Reach { granted: &mut others, out, index: range.start };

@@ -111,6 +111,13 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     (0..bytes.len()).step_by(64).for_each(|byte| prefetch_line(first + byte));
 }
 
+/// The same, but not as far as the nearest cache, so that more can be under way.
+#[inline]
+fn prefetch_behind(bytes: &[u8]) {
+    let first = bytes.as_ptr().addr();
+    (0..bytes.len()).step_by(64).for_each(|byte| prefetch_line_behind(first + byte));
+}
+
 /// The same of the line at an address, whatever is there.
 #[inline(always)]
 fn prefetch_line(address: usize) {
@@ -193,7 +200,7 @@ fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, to: &mut [f32]) {
     let to = to.as_chunks_mut::<{ product::COLS }>().0;
     for (number, (to, row)) in to.iter_mut().zip(rows).enumerate() {
         if let Some(row) = rows.get(number + product::AHEAD) {
-            prefetch(&row[first * 4..(first + cols) * 4]);
+            prefetch_behind(&row[first * 4..(first + cols) * 4]);
         }
         let elements = row[first * 4..(first + cols) * 4].as_chunks::<4>().0;
         // Most panels are whole ones, whose loop has a known length.
@@ -245,13 +252,7 @@ for_widest! {
 }
 
 #[inline(always)]
-fn scale_and_bias_body(
-    x: &[f32],
-    factor: f32,
-    scale: Option<&[f32]>,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
+fn scale_and_bias_body(x: &[f32], factor: f32, scale: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]) {
     let each = out.iter_mut().zip(x);
     match (scale, bias) {
         (Some(scale), Some(bias)) => {

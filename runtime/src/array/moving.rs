@@ -49,7 +49,11 @@ impl Scaled {
     }
 
     pub(super) fn stationary(&self) -> Stationary<'_, f32> {
-        Stationary::new(&self.stationary, (1, self.rows), (self.rows, self.stationary.len() / self.rows.max(1)))
+        Stationary::new(
+            &self.stationary,
+            (1, self.rows),
+            (self.rows, self.stationary.len() / self.rows.max(1)),
+        )
     }
 
     /// Scale a panel of the moving operand.

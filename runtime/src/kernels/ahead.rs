@@ -46,6 +46,7 @@ pub(crate) struct Ahead<'a> {
     /// The next line, and how many are left of its row.
     at: usize,
     lines: usize,
+    of_rows: bool,
 }
 
 impl<'a> Ahead<'a> {
@@ -87,7 +88,12 @@ impl<'a> Ahead<'a> {
         if self.lines == 0 && !self.advance() {
             return;
         }
-        super::prefetch_line_behind(self.at);
+        // Rows are those of a panel that is packed after the one that fills the nearest cache.
+        if self.of_rows {
+            super::prefetch_line_behind(self.at);
+        } else {
+            super::prefetch_line(self.at);
+        }
         self.at = self.at.wrapping_add(LINE);
         self.lines -= 1;
     }
@@ -99,6 +105,7 @@ impl<'a> Ahead<'a> {
             let Some((row, rest)) = self.rows.split_first() else { return false };
             let row = row.as_ptr().addr() + self.columns.start;
             (self.rows, self.at, self.lines) = (rest, row / LINE * LINE, self.lines_of(row));
+            self.of_rows = true;
             return self.lines > 0;
         };
         if self.left == 0 {

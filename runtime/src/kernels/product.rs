@@ -24,7 +24,7 @@ use super::x86;
 pub(crate) const COLS: usize = 48;
 
 /// How many rows ahead of its reading a row of the moving operand is asked for, if it was not before.
-pub(crate) const AHEAD: usize = 8;
+pub(crate) const AHEAD: usize = 16;
 /// Rows of a result that are computed while the host brings what the next ones need.
 const ROWS: usize = 8;
 
@@ -120,11 +120,7 @@ impl<'a, T: Term> Stationary<'a, T> {
     ///
     /// # Panics
     /// If the slice does not hold them.
-    pub(crate) fn new(
-        terms: &'a [T],
-        (row, step): (usize, usize),
-        (rows, steps): (usize, usize),
-    ) -> Self {
+    pub(crate) fn new(terms: &'a [T], (row, step): (usize, usize), (rows, steps): (usize, usize)) -> Self {
         let reach = rows.saturating_sub(1) * row + steps.saturating_sub(1) * step;
         assert!(rows == 0 || steps == 0 || reach < terms.len());
         let (offsets, extents) = (Offsets::NONE, (rows, steps));
@@ -224,7 +220,9 @@ impl Term for f32 {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni | Isa::Avx512 => unsafe { x86::f32_avx512::panel(accumulate, s, moving, tile, ahead) },
+            Isa::Avx512Vnni | Isa::Avx512 => unsafe {
+                x86::f32_avx512::panel(accumulate, s, moving, tile, ahead)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile, ahead) },
