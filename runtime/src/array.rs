@@ -6,11 +6,11 @@
 //! cut along its columns into a task for each thread. Rows of f32 are not even copied: products read them in the
 //! scratchpad, until something else is written there and a panel has to be made after all.
 
+mod load;
 mod moving;
 mod panel;
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use kiln_machine::isa::{Dt, Space, View};
@@ -19,10 +19,11 @@ use smallvec::{SmallVec, smallvec};
 use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::Isa;
-use crate::kernels::arena::{Granted, Lines, Rect};
-use crate::kernels::flow::{Flow, Touch};
+use crate::kernels::arena::{Granted, Lines};
+use crate::kernels::flow::Touch;
 use crate::kernels::product::{Moving, Offsets, Product, Stationary, Term, product};
 use crate::lane::{OnChip, Pinned, Place, Rows, Use};
+use load::{InPlace, Load};
 use moving::{Panels, Rest, SCALED_ROWS, Scaled};
 use panel::{Integers, Panel, Terms};
 
@@ -47,68 +48,6 @@ pub(crate) struct Grid {
     cells: Vec<Cell>,
     floats: Vec<f32>,
     integers: Vec<i16>,
-}
-
-/// A load of the grid; its task makes the panel, if it is not read in place.
-#[derive(Clone)]
-struct Load {
-    number: usize,
-    window: Window,
-    kind: Cell,
-    panel: Arc<OnceLock<Panel>>,
-    in_place: Option<Arc<InPlace>>,
-}
-
-impl Load {
-    /// What a task touches that makes the panel, or reads it.
-    fn touch(&self, chip: &OnChip, writes: bool) -> Touch {
-        let rect = Rect { parts: (self.number, self.number + 1), bytes: (0, 1) };
-        Touch { memory: chip.flow().other(1), rect, writes, field: 0 }
-    }
-
-    /// Where products read it in the scratchpad, unless something else is written there by now.
-    fn in_place(&self) -> Option<&Arc<InPlace>> {
-        self.in_place.as_ref().filter(|in_place| !in_place.is_released.load(Ordering::Relaxed))
-    }
-}
-
-/// A load of rows of f32 that lie in the scratchpad.
-struct InPlace {
-    place: Place,
-    window: Window,
-    transposed: bool,
-    /// The thread that issues instructions has given the flow the task that makes the panel.
-    is_released: AtomicBool,
-    panel: Arc<OnceLock<Panel>>,
-    /// What that task touches.
-    touches: [Touch; 2],
-}
-
-impl InPlace {
-    fn parts(&self) -> Range<usize> {
-        self.place.part..self.place.part + self.window.extents(self.transposed).0
-    }
-
-    /// The part of it that lies in a window.
-    fn stationary<'a, T: Term>(&self, granted: &'a Granted<'_>, window: &Window) -> Stationary<'a, T> {
-        let (row, col) = (window.row - self.window.row, window.col - self.window.col);
-        let (rows, cols) = ((row, window.rows), (col, window.cols));
-        let (down, along) = if self.transposed { (cols, rows) } else { (rows, cols) };
-        Stationary::of_lines(self.place.read_lines(granted, down, along), self.transposed)
-    }
-}
-
-impl Pinned for InPlace {
-    fn release(self: Arc<Self>, flow: &Flow) {
-        self.is_released.store(true, Ordering::Relaxed);
-        let touches = self.touches.into_iter().collect();
-        let make = move |granted: &mut Granted<'_>| {
-            let Self { place, window, transposed, .. } = &*self;
-            self.panel.get_or_init(|| Panel::load(granted, &Rows::default(), *window, place, *transposed));
-            Ok(())
-        };
-        flow.submit(None, touches, Box::new(make));
-    }
 }
 
 /// Panels that are kept apart.

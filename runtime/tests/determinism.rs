@@ -2,6 +2,7 @@
 
 mod bench;
 
+use std::fmt::Write;
 use std::num::NonZeroUsize;
 
 use bench::{Noise, Outcome, f32s, run_on, target};
@@ -91,4 +92,82 @@ fn a_simulator_runs_again_as_if_new() {
     assert_eq!(report.trace.len(), 7, "two loads, a grid, a product, ACT, VEC and a store");
     let words: u64 = report.instructions.values().sum();
     assert_eq!(words, 22);
+}
+
+/// A load of the stationary operand holds what stood there, whatever is written over it before the product: by another
+/// engine, or by rows of the program file, which are not copied at once.
+#[test]
+fn a_load_of_the_grid_keeps_what_it_read() {
+    // Rows of the program file are borrowed from 8 KiB on.
+    const SIDE: usize = 48;
+    let mut noise = Noise::new(3);
+    let (x, w) = (noise.f32s(SIDE * SIDE), noise.f32s(SIDE * SIDE));
+    let others: String = noise.f32s(SIDE * SIDE).iter().flat_map(|x| (*x as f32).to_le_bytes()).fold(
+        String::new(),
+        |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string grows");
+            text
+        },
+    );
+    let text = format!(
+        "
+        .input  x f32 [48,48] @0x0
+        .input  w f32 [48,48] @0x4000
+        .output y f32 [48,192] @0x8000
+        .blob {others}
+        .image @0x14000 row=9216 blob=0
+        .engine q0
+            apset ap0, f32 @0x4000 [48,1,1,48] <48,0,0,1>
+            dld spm[0:0x0].f32, ap0
+            apset ap1, f32 @0x0 [48,1,1,48] <48,0,0,1>
+            dld spm[0:0x400].f32, ap1
+            sems sem0, n=1
+            semw sem3, n=1
+            apset ap2, f32 @0x14000 [48,1,1,48] <48,0,0,1>
+            dld spm[0:0x0].f32, ap2
+            sems sem4, n=1
+            semw sem5, n=1
+            apset ap3, f32 @0x8000 [48,1,1,192] <192,0,0,1>
+            dst ap3, spm[0:0x800].f32
+            halt
+        .engine mxu
+            semw sem0, n=1
+            ldwt spm[0:0x0].f32, k=48, m=48
+            mma acc[0:0x0].f32, spm[0:0x400].f32, k=48, m=48, n2=48
+            sems sem1, n=1
+            semw sem2, n=1
+            mma acc[0:0xc0].f32, spm[0:0x400].f32, k=48, m=48, n2=48
+            ldwt spm[0:0x0].f32, k=48, m=48
+            sems sem3, n=1
+            semw sem4, n=1
+            mma acc[0:0x180].f32, spm[0:0x400].f32, k=48, m=48, n2=48
+            ldwt spm[0:0x0].f32, k=48, m=48
+            mma acc[0:0x240].f32, spm[0:0x400].f32, k=48, m=48, n2=48
+            sems sem1, n=1
+            halt
+        .engine vec
+            semw sem1, n=1
+            vts mul, spm[0:0x0].f32, spm[0:0x0].f32, 2.0f, 48:1x1x48
+            sems sem2, n=1
+            semw sem1, n=1
+            vts mul, spm[0:0x800].f32, acc[0:0x0].f32, 1.0f, 48:1x1x192
+            sems sem5, n=1
+            halt"
+    );
+    let inputs = [("x", f32s(&[SIDE, SIDE], &x)), ("w", f32s(&[SIDE, SIDE], &w))];
+    for threads in [1, 2, 5] {
+        let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+        let (outputs, _) = run_on(&text, &target("core"), &inputs, options).expect("it runs");
+        let y: Vec<f32> =
+            outputs["y"].data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        for (m, row) in y.chunks(4 * SIDE).enumerate() {
+            for n in 0..SIDE {
+                let chain = (0..SIDE)
+                    .fold(0.0f32, |acc, k| (w[m * SIDE + k] as f32).mul_add(x[k * SIDE + n] as f32, acc));
+                let found = [row[n], row[SIDE + n], row[2 * SIDE + n]];
+                assert_eq!(found, [chain, chain, 2.0 * chain], "{threads} threads, [{m}, {n}]");
+                assert_ne!(row[3 * SIDE + n], row[2 * SIDE + n]);
+            }
+        }
+    }
 }

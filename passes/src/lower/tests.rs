@@ -5,8 +5,8 @@ use indexmap::IndexMap;
 use super::{Lowered, lower, lower_again};
 use crate::grouping::tests::attention;
 use kiln_ir::eval::Files;
-use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, Port, ReduceKind, ScanKind, ValueId};
-use kiln_ir::tile::{DramKind, Op};
+use kiln_ir::nn::{ContractDims, FuncBuilder, MapKind, OpKind, Port, ReduceKind, ScanKind, ValueId};
+use kiln_ir::tile::{DramKind, Op, Source};
 use kiln_ir::{Context, DType, Module, Tensor, TensorType};
 use kiln_machine::target::Target;
 
@@ -218,4 +218,25 @@ fn both_results_of_a_selection_are_of_one_op() {
         group.for_each_op(&mut |op, _| selections += usize::from(matches!(op, Op::TopK { .. })));
     }
     assert_eq!(selections, 1, "{}", m.print());
+}
+
+#[test]
+fn a_map_of_numbers_alone_reads_one_from_memory() {
+    fn chosen(b: &mut FuncBuilder, x: &[ValueId]) -> Vec<ValueId> {
+        // What a running sum leaves before its first element is a number that no fold sees.
+        let exclusive = OpKind::Scan { kind: ScanKind::Sum, axis: 0, exclusive: true, reverse: false };
+        let zero = b.op(&exclusive, &[x[0]]).expect("scan")[0];
+        let limit = b.splat(DType::F32, 0.5, &[1]).expect("splat");
+        let mask = b.map(MapKind::Gt, &[zero, limit]).expect("gt");
+        let less = b.map(MapKind::Sub, &[zero, limit]).expect("sub");
+        vec![b.map(MapKind::Select, &[mask, x[0], limit]).expect("select"), less]
+    }
+    let (_, m) = agree(&[&[1]], chosen, &target("core", "24M"));
+    for group in &m.program("main").expect("program").groups {
+        group.for_each_op(&mut |op, _| {
+            if let Op::Map { kind, srcs, .. } = op {
+                assert!(srcs.iter().any(|s| matches!(s, Source::View(_))), "{kind:?} of numbers alone");
+            }
+        });
+    }
 }

@@ -262,7 +262,14 @@ impl<'g> Maker<'g> {
             Kind::Map(MapKind::Not) if node.dtype == DType::Bool => {
                 (Work::Map(MapKind::Eq), vec![self.source(node.operands[0]), Source::Scalar(Scalar::Int(0))])
             }
-            Kind::Map(k) => (Work::Map(*k), node.operands.iter().map(|&o| self.source(o)).collect()),
+            Kind::Map(k) => {
+                let mut ins: Vec<Source> = node.operands.iter().map(|&o| self.source(o)).collect();
+                if ins.iter().all(|s| matches!(s, Source::Scalar(_))) {
+                    // No instruction takes numbers alone.
+                    ins[0] = self.tensor(node.operands[0]);
+                }
+                (Work::Map(*k), ins)
+            }
             Kind::Cast if node.dtype == DType::Bool => {
                 let from = zero(dtype_of(node.operands[0]));
                 (Work::Map(MapKind::Ne), vec![self.source(node.operands[0]), Source::Scalar(from)])
