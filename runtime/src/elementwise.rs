@@ -96,14 +96,9 @@ impl Reach<'_, '_> {
         self.granted.load(place, place.part + self.index, start, out);
     }
 
-    /// Elements of an operand's partition, where they lie or in the buffer.
-    pub(crate) fn numbers<'a, N: Number>(
-        &'a self,
-        place: &Place,
-        start: usize,
-        buffer: &'a mut [N],
-    ) -> &'a [N] {
-        self.granted.numbers(place, place.part + self.index, start, buffer)
+    /// What is read, in this partition.
+    pub(crate) fn sources(&self) -> Sources<'_, '_> {
+        Sources { granted: self.granted, index: self.index }
     }
 
     /// Store elements of an operand's partition.

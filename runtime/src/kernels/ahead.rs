@@ -20,9 +20,6 @@ pub(crate) struct Span {
     rows: usize,
 }
 
-// SAFETY: addresses are asked for, never read.
-unsafe impl Send for Span {}
-
 impl Span {
     /// `rows` rows of so many bytes each.
     pub(crate) fn new(first: *const u8, bytes: usize, pitch: usize, rows: usize) -> Self {

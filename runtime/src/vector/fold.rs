@@ -184,7 +184,8 @@ fn fold_as<N: Fold>(
             for (index, chains) in block.clone().zip(chains.chunks_mut(count)) {
                 reach.index = index;
                 each_chunk(from.elements(), |start, len| {
-                    let x = reach.numbers(&from, start, &mut scratch.x[..len]);
+                    let sources = reach.sources();
+                    let x = sources.numbers(&from, start, &mut scratch.x[..len]);
                     fold_rows(op, kept, start, x, chains);
                 });
             }
