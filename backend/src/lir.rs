@@ -353,6 +353,8 @@ pub struct Buffer {
     pub extents: Vec<u32>,
     /// The axis that runs over partitions.
     pub part: usize,
+    /// The other axes as they lie in a partition, outermost first.
+    pub order: Vec<usize>,
     pub dt: Dt,
     pub space: Space,
     /// Slots wanted; the allocator may give fewer, never none.
@@ -371,9 +373,9 @@ impl Buffer {
     pub fn strides(&self) -> Vec<i64> {
         let mut strides = vec![0; self.extents.len()];
         let mut dense = 1i64;
-        for a in (0..self.extents.len()).rev().filter(|a| *a != self.part) {
-            strides[a] = dense;
-            dense *= i64::from(self.extents[a]);
+        for a in self.order.iter().rev() {
+            strides[*a] = dense;
+            dense *= i64::from(self.extents[*a]);
         }
         strides[self.part] = dense;
         strides
@@ -381,13 +383,7 @@ impl Buffer {
 
     /// Bytes of one slot in each partition.
     pub fn slot_bytes(&self, p: u32) -> u64 {
-        let free: u64 = self
-            .extents
-            .iter()
-            .enumerate()
-            .filter(|(a, _)| *a != self.part)
-            .map(|(_, e)| u64::from(*e))
-            .product();
+        let free: u64 = self.order.iter().map(|a| u64::from(self.extents[*a])).product();
         self.dt.bytes_of(free * u64::from(self.chunks(p)))
     }
 }

@@ -9,6 +9,7 @@ mod constants;
 mod dma;
 mod elementwise;
 mod geometry;
+mod layout;
 mod maps;
 mod matmul;
 mod queues;
@@ -92,6 +93,8 @@ pub(crate) fn device_type(dtype: DType) -> Option<Dt> {
 struct GroupState {
     index: usize,
     bufs: Vec<Option<BufId>>,
+    /// How each buffer's free axes lie.
+    orders: Vec<Vec<usize>>,
     ivs: BTreeMap<u32, IvId>,
     /// Per-partition constants made at the start of the group, by bits and type.
     constants: BTreeMap<(u32, bool), Tile>,
@@ -131,6 +134,7 @@ impl Selector<'_> {
         self.group = GroupState {
             index,
             bufs: vec![None; group.bufs.len()],
+            orders: layout::orders(group),
             rank: group.bufs.first().map_or(1, |b| b.shape.len()),
             ..GroupState::default()
         };
@@ -250,6 +254,7 @@ impl Selector<'_> {
             group: self.group.index,
             extents: ty.shape.iter().map(|e| *e as u32).collect(),
             part: ty.part,
+            order: self.group.orders[buf.index()].clone(),
             dt,
             space: match ty.space {
                 tile::Space::Spm => Space::Spm,

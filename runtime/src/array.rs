@@ -19,9 +19,10 @@ use smallvec::{SmallVec, smallvec};
 use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::Isa;
+use crate::kernels::ahead::Span;
 use crate::kernels::arena::{Granted, Lines};
 use crate::kernels::flow::Touch;
-use crate::kernels::product::{Moving, Offsets, Product, Stationary, Term, product};
+use crate::kernels::product::{COLS, Moving, Offsets, Product, Stationary, Term, product};
 use crate::lane::{OnChip, Pinned, Place, Rows, Use};
 use load::{InPlace, Load};
 use moving::{Panels, Rest, SCALED_ROWS, Scaled};
@@ -305,8 +306,9 @@ impl Grid {
             if let Held::InPlace(in_place) = &held {
                 uses.push((&in_place.place, in_place.parts(), false));
             }
+            let first_read = if moving.is_dense() { task.rows.span(&moving, COLS) } else { Span::NONE };
             let held = held.clone();
-            chip.submit(Some(piece + whole), &uses, &touched, move |granted| {
+            chip.submit_reading(Some(piece + whole), &uses, &touched, first_read, move |granted| {
                 task.run(granted, &held);
                 Ok(())
             });

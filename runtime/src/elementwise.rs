@@ -161,7 +161,11 @@ impl Reach<'_, '_> {
                 &bytes[place.span.0 - first..][..len]
             }
         };
-        parts.map(|index| kernels::as_numbers(row(index))).collect()
+        let mut rows = Rows::new();
+        for index in parts {
+            rows.push(kernels::as_numbers(row(index))?);
+        }
+        Some(rows)
     }
 }
 
@@ -245,21 +249,24 @@ pub(crate) fn each_block<N: Scratched>(
         let uses: SmallVec<[Use<'_>; 4]> =
             places.iter().map(|(place, role)| (*place, of(place), *role != Role::Read)).collect();
         let (work, all) = (Arc::clone(&work), Arc::clone(&all));
-        chip.submit(Some(piece), &uses, &[], move |granted| {
+        chip.submit_rows(piece, &uses, range, move |granted, range, end| {
             let to = all.first().filter(|to| writes_first && granted.is_apart(to.field()));
             N::with_scratch(|scratch| {
                 let Some(to) = to else {
                     let reach = Reach { granted, out: None, index: range.start };
-                    return run_blocks(reach, &range, size, &all, |reach, block| work(reach, block, scratch));
+                    return run_blocks(reach, (&range, end), size, &all, |reach, block| {
+                        work(reach, block, scratch);
+                    });
                 };
                 let (parts, bytes) =
                     ((to.part + range.start, range.len()), (to.span.0, to.span.1 - to.span.0));
                 let (lines, mut others) = granted.lines(to.field(), parts, bytes);
                 let out = Some((to, lines, range.start));
                 let reach = Reach { granted: &mut others, out, index: range.start };
-                run_blocks(reach, &range, size, &all[1..], |reach, block| work(reach, block, scratch));
+                run_blocks(reach, (&range, end), size, &all[1..], |reach, block| {
+                    work(reach, block, scratch);
+                });
             });
-            Ok(())
         });
     }
     Ok(())
@@ -268,14 +275,14 @@ pub(crate) fn each_block<N: Scratched>(
 /// Run `work` for all blocks of a task, and ask the host for what the next ones need.
 fn run_blocks(
     mut reach: Reach<'_, '_>,
-    parts: &Range<usize>,
+    (parts, end): (&Range<usize>, usize),
     size: usize,
     places: &[Place],
     mut work: impl FnMut(&mut Reach<'_, '_>, Range<usize>),
 ) {
     for start in parts.clone().step_by(size) {
         let block = start..(start + size).min(parts.end);
-        for index in block.clone().map(|index| index + size.max(AHEAD)).filter(|index| *index < parts.end) {
+        for index in block.clone().map(|index| index + size.max(AHEAD)).filter(|index| *index < end) {
             places.iter().for_each(|place| reach.granted.ask_for(place, place.part + index));
         }
         reach.index = start;

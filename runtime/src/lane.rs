@@ -12,8 +12,9 @@ use kiln_machine::isa::{Dt, Space, View};
 use smallvec::SmallVec;
 
 use crate::error::TrapKind;
+use crate::kernels::ahead::Span;
 use crate::kernels::arena::{FIELDS, Granted, Rect};
-use crate::kernels::flow::{Flow, Touch};
+use crate::kernels::flow::{Flow, Touch, Work};
 use crate::shadow::Shadow;
 
 mod access;
@@ -297,7 +298,7 @@ impl OnChip {
                 }
                 Ok(())
             };
-            self.flow.submit(None, SmallVec::from_iter([touch]), Box::new(copy));
+            self.flow.submit(None, SmallVec::from_iter([touch]), Span::NONE, Work::once(copy));
         }
     }
 
@@ -347,9 +348,35 @@ impl OnChip {
         other: &[Touch],
         work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
     ) {
+        self.submit_reading(piece, uses, other, Span::NONE, work);
+    }
+
+    /// The same for a task that reads borrowed rows first.
+    pub(crate) fn submit_reading(
+        &mut self,
+        piece: Option<usize>,
+        uses: &[Use<'_>],
+        other: &[Touch],
+        first_read: Span,
+        work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static,
+    ) {
         self.own_all(uses);
         let touches = uses.iter().map(|of| self.touch(of)).chain(other.iter().copied()).collect();
-        self.flow.submit(piece, touches, Box::new(work));
+        self.flow.submit(piece, touches, first_read, Work::once(work));
+    }
+
+    /// Give the flow a task that does something in each of these partitions, counted as the instruction does, whatever
+    /// stands in others. For `piece` see [`Flow::submit`].
+    pub(crate) fn submit_rows(
+        &mut self,
+        piece: usize,
+        uses: &[Use<'_>],
+        rows: Range<usize>,
+        work: impl Fn(&mut Granted<'_>, Range<usize>, usize) + Send + 'static,
+    ) {
+        self.own_all(uses);
+        let touches = uses.iter().map(|of| self.touch(of)).collect();
+        self.flow.submit(Some(piece), touches, Span::NONE, Work::Rows(rows, Box::new(work)));
     }
 
     /// Check that an operand was written in these partitions.

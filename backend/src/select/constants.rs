@@ -53,6 +53,7 @@ impl Selector<'_> {
             group: self.group.index,
             extents: extents.clone(),
             part,
+            order: (0..extents.len()).filter(|axis| *axis != part).collect(),
             dt,
             space: Space::Acc,
             depth: 1,

@@ -326,6 +326,7 @@ mod tests {
             group: 0,
             extents: extents.to_vec(),
             part,
+            order: (0..extents.len()).filter(|axis| *axis != part).collect(),
             dt: Dt::Bf16,
             space: Space::Spm,
             depth: 1,

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use super::panel::Panel;
 use super::{Cell, Window};
+use crate::kernels::ahead::Span;
 use crate::kernels::arena::{Granted, Rect};
-use crate::kernels::flow::{Flow, Touch};
+use crate::kernels::flow::{Flow, Touch, Work};
 use crate::kernels::product::{Stationary, Term};
 use crate::lane::{OnChip, Pinned, Place, Rows};
 
@@ -74,6 +75,6 @@ impl Pinned for InPlace {
             self.panel.get_or_init(|| Panel::load(granted, &Rows::default(), *window, place, *transposed));
             Ok(())
         };
-        flow.submit(None, touches, Box::new(make));
+        flow.submit(None, touches, Span::NONE, Work::once(make));
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use kiln_machine::isa::Dt;
 
 use crate::kernels;
+use crate::kernels::ahead::Span;
 use crate::kernels::arena::Granted;
 use crate::kernels::product::{AHEAD, COLS, Moving, Product, Quad, Stationary};
 use crate::lane::{self, Place, Rows};
@@ -125,6 +126,10 @@ impl Moving<f32> for Panels<'_, '_> {
     fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>) {
         self.rows_of(steps, cols)
     }
+
+    fn next(&self) -> Span {
+        self.granted.next()
+    }
 }
 
 /// As signed bytes: those of u8 less 128.
@@ -145,5 +150,9 @@ impl Moving<Quad> for Panels<'_, '_> {
 
     fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>) {
         self.rows_of(steps.start * 4..steps.end * 4, cols)
+    }
+
+    fn next(&self) -> Span {
+        self.granted.next()
     }
 }

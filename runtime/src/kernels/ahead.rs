@@ -18,14 +18,38 @@ pub(crate) struct Span {
     lines: usize,
     pitch: usize,
     rows: usize,
+    /// Not as far as the nearest cache.
+    behind: bool,
 }
 
+// SAFETY: nothing is read or written there.
+unsafe impl Send for Span {}
+
 impl Span {
+    /// No rows.
+    pub(crate) const NONE: Self = Self { at: std::ptr::null(), lines: 0, pitch: 0, rows: 0, behind: false };
+
     /// `rows` rows of so many bytes each.
     pub(crate) fn new(first: *const u8, bytes: usize, pitch: usize, rows: usize) -> Self {
         let into = first.addr() % LINE;
         let lines = if bytes == 0 { 0 } else { (into + bytes).div_ceil(LINE) };
-        Self { at: first.wrapping_sub(into), lines, pitch, rows: if lines == 0 { 0 } else { rows } }
+        let rows = if lines == 0 { 0 } else { rows };
+        Self { at: first.wrapping_sub(into), lines, pitch, rows, behind: false }
+    }
+
+    /// The same, but not as far as the nearest cache, which is full of what is worked on.
+    pub(crate) fn behind(self) -> Self {
+        Self { behind: true, ..self }
+    }
+
+    /// Some of its rows.
+    pub(crate) fn part(self, rows: Range<usize>) -> Self {
+        let rows = rows.start.min(self.rows)..rows.end.min(self.rows);
+        Self { at: self.at.wrapping_add(rows.start * self.pitch), rows: rows.len(), ..self }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 }
 
@@ -43,14 +67,16 @@ pub(crate) struct Ahead<'a> {
     /// The next line, and how many are left of its row.
     at: usize,
     lines: usize,
-    of_rows: bool,
+    behind: bool,
 }
 
 impl<'a> Ahead<'a> {
     /// Forget what was not asked for.
     pub(crate) fn clear(&mut self) {
         self.spans.clear();
-        *self = Self { spans: std::mem::take(&mut self.spans), ..Self::default() };
+        self.rows = &[];
+        (self.span, self.left, self.lines) = (0, 0, 0);
+        self.behind = false;
     }
 
     /// Ask for this too.
@@ -85,8 +111,7 @@ impl<'a> Ahead<'a> {
         if self.lines == 0 && !self.advance() {
             return;
         }
-        // Rows are those of a panel that is packed after the one that fills the nearest cache.
-        if self.of_rows {
+        if self.behind {
             super::prefetch_line_behind(self.at);
         } else {
             super::prefetch_line(self.at);
@@ -102,13 +127,14 @@ impl<'a> Ahead<'a> {
             let Some((row, rest)) = self.rows.split_first() else { return false };
             let row = row.as_ptr().addr() + self.columns.start;
             (self.rows, self.at, self.lines) = (rest, row / LINE * LINE, self.lines_of(row));
-            self.of_rows = true;
+            // They are those of a panel that is packed after the one that fills the nearest cache.
+            self.behind = true;
             return self.lines > 0;
         };
         if self.left == 0 {
             (self.row, self.left) = (span.at.addr(), span.rows);
         }
-        (self.at, self.lines) = (self.row, span.lines);
+        (self.at, self.lines, self.behind) = (self.row, span.lines, span.behind);
         self.row = self.row.wrapping_add(span.pitch);
         self.left -= 1;
         if self.left == 0 {

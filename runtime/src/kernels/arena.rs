@@ -109,13 +109,20 @@ struct Field {
 /// The rectangles that a task has named, by the number of the operand.
 pub(crate) struct Granted<'a> {
     fields: [Option<Field>; FIELDS],
+    /// What the next task of the thread reads first.
+    next: Span,
     arenas: PhantomData<&'a Arena>,
 }
 
 impl<'a> Granted<'a> {
     /// No rectangle.
-    pub(super) fn none() -> Self {
-        Self { fields: [None; FIELDS], arenas: PhantomData }
+    pub(super) fn none(next: Span) -> Self {
+        Self { fields: [None; FIELDS], next, arenas: PhantomData }
+    }
+
+    /// What the next task of the thread reads first, as far as is known: the host may be asked for it.
+    pub(crate) fn next(&self) -> Span {
+        self.next
     }
 
     /// Give out a rectangle as operand `field`.
@@ -211,7 +218,7 @@ impl<'a> Granted<'a> {
         assert!(self.is_apart(field));
         // SAFETY: the partition and the bytes lie in the memory; no other operand shares bytes with these.
         let start = unsafe { own.start.add(part * own.pitch + first) };
-        let mut others = Granted { fields: self.fields, arenas: PhantomData };
+        let mut others = Granted { fields: self.fields, next: self.next, arenas: PhantomData };
         others.fields[usize::from(field)] = None;
         (Lines { start, pitch: own.pitch, rows, len, bytes: PhantomData }, others)
     }

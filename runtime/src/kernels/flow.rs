@@ -10,16 +10,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use smallvec::SmallVec;
+
+use super::ahead::Span;
 use super::arena::{Arena, Granted, Rect};
 use crate::error::TrapKind;
 
 /// Tasks that may wait before the caller runs some itself.
 const WINDOW: usize = 96;
+/// Tasks that are run along with one another at most.
+const TOGETHER: usize = 6;
+/// Partitions that each of them works in before the next one does.
+const BLOCK: usize = 8;
 /// Turns that a thread without work spins before it sleeps: some tens of microseconds.
 const SPINS: u32 = 1_000;
 
@@ -35,7 +43,7 @@ pub(crate) struct Touch {
 }
 
 /// What one task touches.
-pub(crate) type Touches = smallvec::SmallVec<[Touch; 4]>;
+pub(crate) type Touches = SmallVec<[Touch; 4]>;
 
 /// Where in the program a task comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +55,32 @@ pub(crate) struct Tag {
 }
 
 /// What a task does.
-pub(crate) type Work = Box<dyn FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send>;
+pub(crate) enum Work {
+    Once(Box<dyn FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send>),
+    /// Something in each of these partitions that depends on nothing in others.
+    Rows(Range<usize>, Box<RowsWork>),
+}
+
+/// Work in some partitions, and one past the last of those that it will be given.
+pub(crate) type RowsWork = dyn Fn(&mut Granted<'_>, Range<usize>, usize) + Send;
+
+impl Work {
+    /// Something that is done at once.
+    pub(crate) fn once(work: impl FnOnce(&mut Granted<'_>) -> Result<(), TrapKind> + Send + 'static) -> Self {
+        Self::Once(Box::new(work))
+    }
+
+    fn run(self, granted: &mut Granted<'_>) -> Result<(), TrapKind> {
+        match self {
+            Self::Once(work) => work(granted),
+            Self::Rows(rows, work) => {
+                let end = rows.end;
+                work(granted, rows, end);
+                Ok(())
+            }
+        }
+    }
+}
 
 /// The tasks under way, and who runs them.
 pub(crate) struct Flow {
@@ -115,6 +148,10 @@ struct Task {
     /// The queue that it waits in.
     queue: usize,
     work: Option<Work>,
+    /// The partitions of all that it touches, if it works in each by itself.
+    parts: Option<(usize, usize)>,
+    /// What it reads first.
+    first_read: Span,
     /// How many tasks this one waits for, and which wait for it.
     waits: usize,
     after: Vec<u64>,
@@ -179,11 +216,12 @@ impl Flow {
 
     /// Run a task when what it touches is free: at once if there is no other thread. One thread only may submit.
     ///
-    /// Tasks of one `piece` are best run by one thread, since they touch the same bytes.
-    pub(crate) fn submit(&self, piece: Option<usize>, touches: Touches, work: Work) {
+    /// Tasks of one `piece` are best run by one thread, since they touch the same bytes. The task before it may ask the
+    /// host for what it reads first.
+    pub(crate) fn submit(&self, piece: Option<usize>, touches: Touches, first_read: Span, work: Work) {
         let tag = self.tag();
         if self.members.is_empty() {
-            if let Err(kind) = work(&mut self.shared.grant(&touches)) {
+            if let Err(kind) = work.run(&mut self.shared.grant(&touches, Span::NONE)) {
                 self.shared.fail(0, tag, kind);
             }
             return;
@@ -208,9 +246,16 @@ impl Flow {
         for Touch { memory, rect, writes, .. } in touches.iter().copied() {
             under_way[memory].like(writes).push(UnderWay { rect, task: number });
         }
+        let parts = match (&work, &touches[..]) {
+            (Work::Rows(..), [first, rest @ ..]) => {
+                let parts = first.rect.parts;
+                rest.iter().all(|touch| touch.rect.parts == parts).then_some(parts)
+            }
+            _ => None,
+        };
         let (work, after) = (Some(work), Vec::new());
         let queue = piece.map_or(self.threads(), |piece| piece % self.threads());
-        tasks.push_back(Task { touches, tag, queue, work, waits, after, done: false });
+        tasks.push_back(Task { touches, tag, queue, work, parts, first_read, waits, after, done: false });
         state.unfinished += 1;
         if waits == 0 {
             self.shared.make_ready(&mut state, number);
@@ -254,7 +299,7 @@ impl Flow {
     /// Run `work` on these touches now that nothing else is under way.
     pub(crate) fn now<R>(&self, touches: &[Touch], work: impl FnOnce(&mut Granted<'_>) -> R) -> R {
         self.drain();
-        work(&mut self.shared.grant(touches))
+        work(&mut self.shared.grant(touches, Span::NONE))
     }
 }
 
@@ -271,25 +316,87 @@ impl Drop for Flow {
     }
 }
 
+/// A task that a thread runs.
+struct Taken {
+    number: u64,
+    tag: Tag,
+    touches: Touches,
+    work: Option<Work>,
+}
+
+/// Tasks that a thread runs one after another, or along with one another.
+type Batch = SmallVec<[Taken; 1]>;
+
 impl State {
     fn any_ready(&self) -> bool {
         self.ready.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Take the number of the task that a thread should run next.
-    fn next_ready(&mut self, thread: usize) -> Option<u64> {
+    /// The queue whose earliest task a thread should run next.
+    fn next_queue(&self, thread: usize) -> Option<usize> {
         let any = self.ready.len() - 1;
         let earliest = |queues: &[usize]| -> Option<usize> {
             let of = |queue: &usize| self.ready[*queue].peek().map(|number| (number.0, *queue));
             queues.iter().filter_map(of).min().map(|(_, queue)| queue)
         };
-        let queue = match earliest(&[thread, any]) {
-            Some(queue) => queue,
-            None => (0..any)
+        earliest(&[thread, any]).or_else(|| {
+            (0..any)
                 .filter(|queue| !self.ready[*queue].is_empty())
-                .max_by_key(|queue| self.ready[*queue].len())?,
-        };
+                .max_by_key(|queue| self.ready[*queue].len())
+        })
+    }
+
+    /// Take the number of the task that a thread should run next.
+    fn next_ready(&mut self, thread: usize) -> Option<u64> {
+        let queue = self.next_queue(thread)?;
         self.ready[queue].pop().map(|Reverse(number)| number)
+    }
+
+    fn task(&mut self, number: u64) -> &mut Task {
+        &mut self.tasks[(number - self.first) as usize]
+    }
+
+    /// Take a task that may run.
+    fn take(&mut self, number: u64) -> Taken {
+        let task = self.task(number);
+        let (touches, work) = (std::mem::take(&mut task.touches), task.work.take());
+        Taken { number, tag: task.tag, touches, work }
+    }
+
+    /// Take a task that may run, and those that may be run along with it, partitions by partitions: all of them work in
+    /// the same partitions, each by itself, and wait for nothing but one another.
+    fn take_with_rest(&mut self, number: u64) -> Batch {
+        let mut batch = Batch::new();
+        batch.push(self.take(number));
+        let Some(parts) = self.task(number).parts else { return batch };
+        let mut candidates: SmallVec<[u64; 16]> = SmallVec::from_slice(&self.task(number).after);
+        let mut considered = number;
+        while batch.len() < TOGETHER {
+            let Some(next) = candidates.iter().copied().filter(|next| *next > considered).min() else {
+                break;
+            };
+            considered = next;
+            let Task { waits, parts: its_parts, .. } = *self.task(next);
+            let before = batch.iter().filter(|taken| self.task(taken.number).after.contains(&next)).count();
+            if its_parts == Some(parts) && waits == before {
+                batch.push(self.take(next));
+                candidates.extend_from_slice(&self.task(next).after);
+            }
+        }
+        batch
+    }
+
+    /// What a thread will read first when it has run a task, as far as is known: the earliest task will be next of those
+    /// that may run by then.
+    fn next_read(&self, thread: usize, after: &[u64]) -> Span {
+        let task = |number: u64| &self.tasks[(number - self.first) as usize];
+        let ready = self.next_queue(thread).and_then(|queue| self.ready[queue].peek());
+        let freed = after.iter().copied().filter(|number| {
+            let Task { waits, queue, .. } = task(*number);
+            *waits == 1 && [thread, self.ready.len() - 1].contains(queue)
+        });
+        let next = freed.chain(ready.map(|Reverse(number)| *number)).min();
+        next.map_or(Span::NONE, |number| task(number).first_read)
     }
 }
 
@@ -308,8 +415,8 @@ impl Shared {
     }
 
     /// What a task has named.
-    fn grant(&self, touches: &[Touch]) -> Granted<'_> {
-        let mut granted = Granted::none();
+    fn grant(&self, touches: &[Touch], next: Span) -> Granted<'_> {
+        let mut granted = Granted::none(next);
         for touch in touches {
             if let Some(arena) = self.arenas.get(touch.memory) {
                 // SAFETY: tasks that conflict never run at once, and `now` waits for all of them.
@@ -328,6 +435,24 @@ impl Shared {
         self.failed.store(true, Ordering::Relaxed);
     }
 
+    /// Run a task, or some by blocks of their partitions: what one leaves is near when the next one wants it.
+    fn run(&self, batch: &mut Batch, next: Span) -> Result<(), TrapKind> {
+        if let [Taken { touches, work, .. }] = &mut batch[..] {
+            return work.take().map_or(Ok(()), |work| work.run(&mut self.grant(touches, next)));
+        }
+        let len = |taken: &Taken| if let Some(Work::Rows(rows, _)) = &taken.work { rows.len() } else { 0 };
+        let len = batch.iter().map(len).max().unwrap_or(0);
+        for start in (0..len).step_by(BLOCK) {
+            for Taken { touches, work, .. } in batch.iter() {
+                if let Some(Work::Rows(rows, work)) = work {
+                    let first = rows.start + start;
+                    work(&mut self.grant(touches, next), first..(first + BLOCK).min(rows.end), rows.end);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Run a task that may run, if there is one: the earliest of those for this thread or any, else of another's.
     fn run_one<'a>(
         &'a self,
@@ -336,44 +461,42 @@ impl Shared {
     ) -> (MutexGuard<'a, State>, bool) {
         let Some(number) = state.next_ready(thread) else { return (state, false) };
         self.ready.fetch_sub(1, Ordering::Relaxed);
-        let first = state.first;
-        let task = &mut state.tasks[(number - first) as usize];
-        let (tag, touches, work) = (task.tag, std::mem::take(&mut task.touches), task.work.take());
+        let mut batch = state.take_with_rest(number);
+        let next = state.next_read(thread, &state.tasks[(number - state.first) as usize].after);
         drop(state);
-        if let Some(work) = work {
-            match catch_unwind(AssertUnwindSafe(|| work(&mut self.grant(&touches)))) {
-                Ok(Ok(())) => {}
-                Ok(Err(kind)) => self.fail(number, tag, kind),
-                Err(_) => {
-                    self.lock().panicked = true;
-                    self.failed.store(true, Ordering::Relaxed);
-                }
+        match catch_unwind(AssertUnwindSafe(|| self.run(&mut batch, next))) {
+            Ok(Ok(())) => {}
+            Ok(Err(kind)) => self.fail(number, batch[0].tag, kind),
+            Err(_) => {
+                self.lock().panicked = true;
+                self.failed.store(true, Ordering::Relaxed);
             }
         }
         let mut state = self.lock();
-        for touch in &touches {
-            let under_way = state.under_way[touch.memory].like(touch.writes);
-            if let Some(at) = under_way.iter().position(|other| other.task == number) {
-                under_way.swap_remove(at);
+        for Taken { number, touches, .. } in &batch {
+            for touch in touches {
+                let under_way = state.under_way[touch.memory].like(touch.writes);
+                if let Some(at) = under_way.iter().position(|other| other.task == *number) {
+                    under_way.swap_remove(at);
+                }
+            }
+            let task = state.task(*number);
+            task.done = true;
+            for later in std::mem::take(&mut task.after) {
+                let task = state.task(later);
+                task.waits -= 1;
+                if task.waits == 0 && task.work.is_some() {
+                    self.make_ready(&mut state, later);
+                }
             }
         }
-        let first = state.first;
-        let task = &mut state.tasks[(number - first) as usize];
-        task.done = true;
-        let after = std::mem::take(&mut task.after);
-        for later in after {
-            let task = &mut state.tasks[(later - first) as usize];
-            task.waits -= 1;
-            if task.waits == 0 {
-                self.make_ready(&mut state, later);
-            }
-        }
-        state.unfinished -= 1;
+        let was_full = state.unfinished >= WINDOW;
+        state.unfinished -= batch.len();
         while state.tasks.front().is_some_and(|task| task.done) {
             state.tasks.pop_front();
             state.first += 1;
         }
-        if state.sleeping > 0 && (state.unfinished == 0 || state.unfinished + 1 == WINDOW) {
+        if state.sleeping > 0 && (state.unfinished == 0 || (was_full && state.unfinished < WINDOW)) {
             self.wake.notify_all();
         }
         (state, true)
@@ -436,89 +559,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn touch(parts: (usize, usize), bytes: (usize, usize), writes: bool, field: u8) -> Touch {
-        Touch { memory: 0, rect: Rect { parts, bytes }, writes, field }
-    }
-
-    /// Adds one rectangle to another, whose numbers depend on the order of all such tasks.
-    fn add(flow: &Flow, from: (usize, usize), to: (usize, usize), size: (usize, usize)) {
-        let rect = |(part, byte): (usize, usize)| ((part, part + size.0), (byte, byte + size.1));
-        let ((from_parts, from_bytes), (to_parts, to_bytes)) = (rect(from), rect(to));
-        let touches = [touch(from_parts, from_bytes, false, 0), touch(to_parts, to_bytes, true, 1)];
-        let work = move |granted: &mut Granted<'_>| {
-            for row in 0..size.0 {
-                let line = granted.row(0, from.0 + row).0.to_vec();
-                let (out, first) = granted.row_mut(1, to.0 + row);
-                assert_eq!(first, to.1);
-                out.iter_mut().zip(line).for_each(|(out, x)| *out = out.wrapping_mul(3).wrapping_add(x + 1));
-            }
-            Ok(())
-        };
-        flow.submit(Some(to.0), touches.into_iter().collect(), Box::new(work));
-    }
-
-    fn bytes(flow: &Flow) -> Vec<u8> {
-        flow.now(&[touch((0, 8), (0, 64), false, 0)], |granted| {
-            (0..8).flat_map(|part| granted.row(0, part).0.to_vec()).collect()
-        })
-    }
-
-    #[test]
-    fn any_number_of_threads_gives_what_one_gives() {
-        let run = |threads: usize| {
-            let flow = Flow::new(threads, vec![Arena::new(8, 64)]);
-            let mut seed = 5u64;
-            let mut below = |n: usize| {
-                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (seed >> 33) as usize % n
-            };
-            for _ in 0..2000 {
-                let size = (1 + below(4), 1 + below(24));
-                let mut place = || (below(9 - size.0), below(65 - size.1));
-                let (from, to) = (place(), place());
-                add(&flow, from, to, size);
-            }
-            (bytes(&flow), flow.finish())
-        };
-        let alone = run(1);
-        assert!(alone.0.iter().any(|byte| *byte != alone.0[0]));
-        for threads in [2, 3, 8] {
-            assert_eq!(run(threads), alone, "{threads} threads");
-        }
-    }
-
-    #[test]
-    fn the_first_failure_is_told() {
-        for threads in [1, 2, 4] {
-            let flow = Flow::new(threads, vec![Arena::new(4, 16)]);
-            for number in 0..200u32 {
-                flow.set_tag(Tag { stream: 1, pc: number, tick: u64::from(number) * 2 });
-                let fails = number % 50 == 37;
-                let part = number as usize % 4;
-                let touches = [touch((part, part + 1), (0, 16), true, 0)];
-                let outcome = if fails { Err(TrapKind::Absent("anything")) } else { Ok(()) };
-                flow.submit(None, touches.into_iter().collect(), Box::new(move |_| outcome));
-            }
-            let tag = Tag { stream: 1, pc: 37, tick: 74 };
-            assert_eq!(flow.finish(), Some((tag, TrapKind::Absent("anything"))), "{threads} threads");
-            assert_eq!(flow.finish(), None);
-        }
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller() {
-        let flow = Flow::new(2, vec![Arena::new(1, 16)]);
-        flow.submit(None, Touches::new(), Box::new(|_| panic!("a task")));
-        assert!(catch_unwind(AssertUnwindSafe(|| flow.drain())).is_err());
-    }
-
-    #[test]
-    #[should_panic(expected = "has not named operand 1")]
-    fn what_was_not_named_is_out_of_reach() {
-        let flow = Flow::new(1, vec![Arena::new(1, 16)]);
-        flow.now(&[touch((0, 1), (0, 8), false, 0)], |granted| granted.row(1, 0).0.len());
-    }
-}
+mod tests;

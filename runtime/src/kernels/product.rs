@@ -72,7 +72,7 @@ impl Offsets<'static> {
 #[repr(C, align(4))]
 pub(crate) struct Quad(pub(crate) [u8; 4]);
 
-/// One term of a chain; 32 bits.
+/// One term of a chain: 32 bits, whatever they are.
 pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
     /// The chain's bits after a step.
     fn chain(acc: u32, s: Self, x: Self) -> u32;
@@ -92,12 +92,9 @@ pub(crate) trait Term: Copy + Default + Send + Sync + 'static {
         accumulate: bool,
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
-        results: Tile<'_, '_>,
+        results: &mut Tile<'_, '_>,
         ahead: &mut Ahead<'_>,
     );
-
-    /// Call `work` with a buffer of this thread; what is in it may be anything.
-    fn with_buffer(len: usize, work: impl FnOnce(&mut [Self]));
 }
 
 /// [`COLS`] columns of the moving operand, `[k][COLS]`, and what is added to their chains.
@@ -190,9 +187,13 @@ impl<'a, T: Term> Stationary<'a, T> {
 }
 
 thread_local! {
-    static FLOATS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    static QUADS: RefCell<Vec<Quad>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
+
+/// 32-bit terms as the host's memory moves them together, so that no vector of a panel lies in two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
 
 impl Term for f32 {
     const ONES: Self = 1.0;
@@ -212,10 +213,10 @@ impl Term for f32 {
         accumulate: bool,
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
-        tile: Tile<'_, '_>,
+        tile: &mut Tile<'_, '_>,
         ahead: &mut Ahead<'_>,
     ) {
-        s.check(moving, &tile);
+        s.check(moving, tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
@@ -228,10 +229,6 @@ impl Term for f32 {
             Isa::AvxVnni | Isa::Avx2 => unsafe { x86::f32_avx2::panel(accumulate, s, moving, tile, ahead) },
             Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
-    }
-
-    fn with_buffer(len: usize, work: impl FnOnce(&mut [Self])) {
-        FLOATS.with_borrow_mut(|buffer| work(sized(buffer, len)));
     }
 }
 
@@ -254,10 +251,10 @@ impl Term for Quad {
         accumulate: bool,
         s: &Stationary<'_, Self>,
         moving: &Panel<'_, Self>,
-        tile: Tile<'_, '_>,
+        tile: &mut Tile<'_, '_>,
         ahead: &mut Ahead<'_>,
     ) {
-        s.check(moving, &tile);
+        s.check(moving, tile);
         match isa {
             // SAFETY: `Isa::available` has seen the feature on this host, and `check` has asserted what covers every
             // address that the kernel touches.
@@ -275,17 +272,18 @@ impl Term for Quad {
             Isa::Portable => panel_portable(accumulate, s, moving, tile),
         }
     }
-
-    fn with_buffer(len: usize, work: impl FnOnce(&mut [Self])) {
-        QUADS.with_borrow_mut(|buffer| work(sized(buffer, len)));
-    }
 }
 
-fn sized<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
-    &mut buffer[..len]
+/// Call `work` with a buffer of this thread, at the start of a line; what is in it may be anything.
+fn with_buffer<T: Term>(len: usize, work: impl FnOnce(&mut [T])) {
+    const { assert!(size_of::<T>() == 4 && align_of::<T>() <= 64) };
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() * 16 < len {
+            buffer.resize(len.div_ceil(16), Line([0; 16]));
+        }
+        // SAFETY: the lines hold as many terms, of which any bits are one.
+        work(unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast(), len) });
+    });
 }
 
 /// The moving operand of a product, by columns.
@@ -297,6 +295,9 @@ pub(crate) trait Moving<T> {
     /// The rows of memory that hold the terms of some steps, if the host can be asked for them, and the bytes of such a
     /// row that hold these columns.
     fn rows(&self, steps: Range<usize>, cols: Range<usize>) -> (&[&[u8]], Range<usize>);
+
+    /// What the host may be asked for while the last columns are computed.
+    fn next(&self) -> Span;
 }
 
 /// `result[m, n] (+)= Σ_k stationary[m, k] · moving[k, n]`; k counts terms.
@@ -314,9 +315,11 @@ pub(crate) fn product<T: Term>(
         return;
     }
     assert!(result.shape() == (shape.rows, shape.cols * 4));
+    let next = moving.next();
     let (mut ahead, blocks) = (Ahead::default(), shape.rows.div_ceil(ROWS));
-    let each = shape.depth.div_ceil(blocks);
-    T::with_buffer(COLS * shape.depth, |terms| {
+    let each = |all: usize| all.div_ceil(blocks);
+    let some_of = |block: usize, all: usize| block * each(all)..((block + 1) * each(all)).min(all);
+    with_buffer(COLS * shape.depth, |terms: &mut [T]| {
         for first in (0..shape.cols).step_by(COLS) {
             let cols = COLS.min(shape.cols - first);
             moving.pack(first, cols, terms);
@@ -340,12 +343,14 @@ pub(crate) fn product<T: Term>(
                     ahead.push(result.span(rows_of(0), after * 4..(after + after_cols) * 4));
                 }
                 if after_cols > 0 {
-                    let steps = block * each..((block + 1) * each).min(shape.depth);
+                    let steps = some_of(block, shape.depth);
                     let (rows, columns) = moving.rows(steps, after..after + after_cols);
                     ahead.set_rows(rows, columns);
+                } else {
+                    ahead.push(next.part(some_of(block, next.rows())).behind());
                 }
-                let tile = Tile { lines: &mut *result, rows: rows_of(block), first, cols };
-                T::panel(isa, shape.accumulate, &stationary, &panel, tile, &mut ahead);
+                let mut tile = Tile { lines: &mut *result, rows: rows_of(block), first, cols };
+                T::panel(isa, shape.accumulate, &stationary, &panel, &mut tile, &mut ahead);
             }
         }
     });
@@ -358,8 +363,8 @@ fn column_sums<T: Term>(isa: Isa, panel: &[T]) -> [i32; COLS] {
     let panel = Panel { terms: panel, offsets: &[0; COLS] };
     let mut bytes = [0; COLS * 4];
     let mut lines = Lines::of(&mut bytes, COLS * 4, 1, COLS * 4);
-    let tile = Tile { lines: &mut lines, rows: 0..1, first: 0, cols: COLS };
-    T::panel(isa, false, &ones, &panel, tile, &mut Ahead::default());
+    let mut tile = Tile { lines: &mut lines, rows: 0..1, first: 0, cols: COLS };
+    T::panel(isa, false, &ones, &panel, &mut tile, &mut Ahead::default());
     std::array::from_fn(|n| i32::from_le_bytes(std::array::from_fn(|i| bytes[n * 4 + i])))
 }
 
@@ -368,7 +373,7 @@ fn panel_portable<T: Term>(
     accumulate: bool,
     s: &Stationary<'_, T>,
     moving: &Panel<'_, T>,
-    tile: Tile<'_, '_>,
+    tile: &mut Tile<'_, '_>,
 ) {
     for row in tile.rows.clone() {
         let line = tile.lines.line(row, tile.first * 4..(tile.first + tile.cols) * 4);

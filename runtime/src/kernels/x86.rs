@@ -29,7 +29,7 @@ macro_rules! block {
                 accumulate: bool,
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
-                tile: Tile<'_, '_>,
+                tile: &mut Tile<'_, '_>,
                 ahead: &mut Ahead<'_>,
             ) {
                 let (start, pitch) = tile.lines.raw();

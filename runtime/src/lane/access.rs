@@ -66,16 +66,34 @@ impl Granted<'_> {
     /// Copy dense bytes over elements `start..` of the operand.
     pub(crate) fn copy_in(&mut self, place: &Place, part: usize, start: usize, values: &[u8]) {
         let (bytes, first) = self.row_mut(place.field, part);
-        let mut done = 0;
-        place.each_run_of(start, values.len() / place.size, |byte, run, stride| {
-            let (values, byte) = (&values[done..done + run * place.size], byte - first);
-            match place.size {
-                size if stride == size as isize => bytes[byte..byte + values.len()].copy_from_slice(values),
-                1 => spread::<1>(bytes, byte, stride, values),
-                2 => spread::<2>(bytes, byte, stride, values),
-                _ => spread::<4>(bytes, byte, stride, values),
+        let [outermost, outer, inner] = place.dims;
+        let size = place.size;
+        // Many short runs are better taken as a few long ones across them, if no two elements are one.
+        let turned = outermost.n == 1
+            && (2..outer.n).contains(&inner.n)
+            && inner.stride >= outer.n as isize * outer.stride.max(1);
+        if turned && start == 0 && values.len() == place.elements() * size {
+            for i in 0..inner.n {
+                let byte = (place.base as isize + i as isize * inner.stride) as usize - first;
+                let of = (&values[i * size..], inner.n);
+                match size {
+                    1 => spread::<1>(bytes, byte, outer.stride, of),
+                    2 => spread::<2>(bytes, byte, outer.stride, of),
+                    _ => spread::<4>(bytes, byte, outer.stride, of),
+                }
             }
-            done += run * place.size;
+            return;
+        }
+        let mut done = 0;
+        place.each_run_of(start, values.len() / size, |byte, run, stride| {
+            let (values, byte) = (&values[done..done + run * size], byte - first);
+            match size {
+                size if stride == size as isize => bytes[byte..byte + values.len()].copy_from_slice(values),
+                1 => spread::<1>(bytes, byte, stride, (values, 1)),
+                2 => spread::<2>(bytes, byte, stride, (values, 1)),
+                _ => spread::<4>(bytes, byte, stride, (values, 1)),
+            }
+            done += run * size;
         });
     }
 
@@ -158,16 +176,16 @@ fn pick<const SIZE: usize>(bytes: &[u8], byte: usize, stride: isize, out: &mut [
     }
 }
 
-/// The reverse of [`pick`].
-fn spread<const SIZE: usize>(bytes: &mut [u8], byte: usize, stride: isize, values: &[u8]) {
-    let elements = values.as_chunks::<SIZE>().0;
-    if stride > SIZE as isize {
+/// The reverse of [`pick`], of every so many elements.
+fn spread<const SIZE: usize>(bytes: &mut [u8], byte: usize, stride: isize, (values, every): (&[u8], usize)) {
+    let elements = values.as_chunks::<SIZE>().0.iter().step_by(every);
+    if stride >= SIZE as isize {
         for (slot, element) in bytes[byte..].chunks_mut(stride as usize).zip(elements) {
             slot[..SIZE].copy_from_slice(element);
         }
         return;
     }
-    for (i, element) in elements.iter().enumerate() {
+    for (i, element) in elements.enumerate() {
         let at = (byte as isize + i as isize * stride) as usize;
         bytes[at..at + SIZE].copy_from_slice(element);
     }

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::Place;
 use super::access::{copy_from, load_from};
 use crate::convert::Number;
+use crate::kernels::ahead::Span;
 use crate::kernels::arena::{Granted, Rect};
 
 /// Rows that were loaded but not copied: what stands in some partitions is what stands in a file that nobody changes.
@@ -155,6 +156,16 @@ impl Rows {
     /// Whether they are borrowed.
     pub(crate) fn are_borrowed(&self) -> bool {
         !self.0.is_empty()
+    }
+
+    /// Where the first elements of an operand that [is dense](Place::is_dense) are in borrowed partitions.
+    pub(crate) fn span(&self, place: &Place, elements: usize) -> Span {
+        let Some(first) = self.0.first() else { return Span::NONE };
+        let Rect { parts, bytes } = first.rect;
+        let part = parts.0.max(place.part);
+        let len = (place.span.1 - place.span.0).min(elements * place.size);
+        let start = first.row(part).as_ptr().wrapping_add(place.span.0 - bytes.0);
+        Span::new(start, len, first.pitch, parts.1 - part)
     }
 
     /// The bytes of an operand in a partition, and the number of the first of them.

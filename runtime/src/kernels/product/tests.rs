@@ -54,6 +54,10 @@ impl<T: Term> Moving<T> for Plain<'_, T> {
     fn rows(&self, _: Range<usize>, _: Range<usize>) -> (&[&[u8]], Range<usize>) {
         (&[], 0..0)
     }
+
+    fn next(&self) -> Span {
+        Span::NONE
+    }
 }
 
 /// Every implementation on every shape, with the stationary operand in both orders, against chains.
