@@ -1,3 +1,5 @@
+//! Tasks in rectangles of small memories, whatever runs at once.
+
 use super::*;
 
 fn touch(parts: (usize, usize), bytes: (usize, usize), writes: bool, field: u8) -> Touch {
