@@ -163,11 +163,12 @@ macro_rules! unary_float {
                 MapKind::Floor => x.floor(),
                 MapKind::Ceil => x.ceil(),
                 MapKind::Round => $rint(x),
+                // max(x, 0), which of two zeros is the second; NaN stays.
                 MapKind::Relu => {
-                    if x < 0.0 {
-                        0.0
-                    } else {
+                    if x > 0.0 || x.is_nan() {
                         x
+                    } else {
+                        0.0
                     }
                 }
                 MapKind::Square => x * x,
@@ -302,6 +303,11 @@ mod tests {
         );
         assert_eq!((unary_f32(MapKind::Round, 2.5), unary_f32(MapKind::Round, -3.5)), (2.0, -4.0));
         assert_eq!(unary_f32(MapKind::Softplus, 200.0), 200.0);
+        for x in [-1.0, -0.0, 0.0, 2.5] {
+            let (relu, max) = (unary_f32(MapKind::Relu, x), binary_f32(MapKind::Max, x, 0.0));
+            assert_eq!(relu.to_bits(), max.to_bits(), "{x}");
+        }
+        assert!(unary_f32(MapKind::Relu, f32::NAN).is_nan());
     }
 
     #[test]
