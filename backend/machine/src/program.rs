@@ -52,6 +52,15 @@ pub enum ProgramError {
         /// What the system says.
         message: String,
     },
+    /// What is wrong with a certain file.
+    #[error("{path}: {cause}")]
+    #[diagnostic(forward(cause))]
+    InFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: Box<ProgramError>,
+    },
     /// Another kind of file.
     #[error("this is not a kiln program file")]
     #[diagnostic(code(kiln::program::magic), help("`kiln compile model.onnx -o model.kiln` writes one"))]

@@ -241,9 +241,9 @@ fn differences(buffers: &[Option<u32>]) -> Vec<i32> {
 /// # Errors
 /// See [`ProgramError`].
 pub(super) fn read(path: &Path) -> Result<Program, ProgramError> {
-    let map = FileMap::open(path)
-        .map_err(|e| ProgramError::Io { path: path.display().to_string(), message: e.to_string() })?;
-    from_bytes(&map.bytes())
+    let name = || path.display().to_string();
+    let map = FileMap::open(path).map_err(|e| ProgramError::Io { path: name(), message: e.to_string() })?;
+    from_bytes(&map.bytes()).map_err(|cause| ProgramError::InFile { path: name(), cause: Box::new(cause) })
 }
 
 /// Reads a program file from memory; blobs stay slices of it.
