@@ -229,7 +229,9 @@ fn a_map_of_numbers_alone_reads_one_from_memory() {
         let limit = b.splat(DType::F32, 0.5, &[1]).expect("splat");
         let mask = b.map(MapKind::Gt, &[zero, limit]).expect("gt");
         let less = b.map(MapKind::Sub, &[zero, limit]).expect("sub");
-        vec![b.map(MapKind::Select, &[mask, x[0], limit]).expect("select"), less]
+        let matrix = b.reshape(zero, &[1, 1]).expect("reshape");
+        let product = b.contract(matrix, matrix, &ContractDims::matmul(0)).expect("matmul");
+        vec![b.map(MapKind::Select, &[mask, x[0], limit]).expect("select"), less, product]
     }
     let (_, m) = agree(&[&[1]], chosen, &target("core", "24M"));
     for group in &m.program("main").expect("program").groups {

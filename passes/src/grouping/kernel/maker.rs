@@ -253,6 +253,15 @@ impl<'g> Maker<'g> {
         self.k.ops[op].outs = if part == TopKPart::Values { vec![i, other] } else { vec![other, i] };
     }
 
+    /// The operands of a map: no instruction takes numbers alone.
+    fn sources(&mut self, operands: &[NodeId]) -> Vec<Source> {
+        let mut sources: Vec<Source> = operands.iter().map(|&operand| self.source(operand)).collect();
+        if sources.iter().all(|source| matches!(source, Source::Scalar(_))) {
+            sources[0] = self.tensor(operands[0]);
+        }
+        sources
+    }
+
     fn work(&mut self, i: usize, kind: &Kind) -> Option<(Work, Vec<Source>)> {
         let graph = self.k.graph;
         let node = &graph.nodes[i];
@@ -262,14 +271,7 @@ impl<'g> Maker<'g> {
             Kind::Map(MapKind::Not) if node.dtype == DType::Bool => {
                 (Work::Map(MapKind::Eq), vec![self.source(node.operands[0]), Source::Scalar(Scalar::Int(0))])
             }
-            Kind::Map(k) => {
-                let mut ins: Vec<Source> = node.operands.iter().map(|&o| self.source(o)).collect();
-                if ins.iter().all(|s| matches!(s, Source::Scalar(_))) {
-                    // No instruction takes numbers alone.
-                    ins[0] = self.tensor(node.operands[0]);
-                }
-                (Work::Map(*k), ins)
-            }
+            Kind::Map(k) => (Work::Map(*k), self.sources(&node.operands)),
             Kind::Cast if node.dtype == DType::Bool => {
                 let from = zero(dtype_of(node.operands[0]));
                 (Work::Map(MapKind::Ne), vec![self.source(node.operands[0]), Source::Scalar(from)])
@@ -279,7 +281,7 @@ impl<'g> Maker<'g> {
                 source => (Work::Cast, vec![source]),
             },
             Kind::Ein { contracted, .. } if contracted.is_empty() => {
-                (Work::Map(MapKind::Mul), node.operands.iter().map(|&o| self.source(o)).collect())
+                (Work::Map(MapKind::Mul), self.sources(&node.operands))
             }
             Kind::Ein { contracted, .. } => {
                 // The array sums over what both operands have.
