@@ -186,27 +186,46 @@ fn add_quads_body(quads: &[Quad], sums: &mut [i32]) {
 }
 
 for_widest! {
-    /// The same columns of some rows of f32 as rows of `to`, [`COLS`](product::COLS) apart.
+    /// The same columns of some rows of numbers as rows of `to`, [`COLS`](product::COLS) apart.
     ///
     /// # Panics
     /// If a row does not hold them, or there are more.
     pack_floats / pack_floats_avx2 / pack_floats_avx512 = pack_floats_body(
-        rows: &[&[u8]], first: usize, cols: usize, to: &mut [f32]
+        rows: &[&[u8]], first: usize, cols: usize, dt: Dt, to: &mut [f32]
     )
 }
 
 #[inline(always)]
-fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, to: &mut [f32]) {
-    let to = to.as_chunks_mut::<{ product::COLS }>().0;
-    for (number, (to, row)) in to.iter_mut().zip(rows).enumerate() {
+fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, dt: Dt, to: &mut [f32]) {
+    let to = to.as_chunks_mut::<{ product::COLS }>().0.iter_mut().zip(rows).enumerate();
+    let ask = |number: usize, size: usize| {
         if let Some(row) = rows.get(number + product::AHEAD) {
-            prefetch_behind(&row[first * 4..(first + cols) * 4]);
+            prefetch_behind(&row[first * size..(first + cols) * size]);
         }
-        let elements = row[first * 4..(first + cols) * 4].as_chunks::<4>().0;
-        // Most panels are whole ones, whose loop has a known length.
-        match <&[[u8; 4]; product::COLS]>::try_from(elements) {
-            Ok(elements) => (0..product::COLS).for_each(|i| to[i] = f32::from_le_bytes(elements[i])),
-            Err(_) => to.iter_mut().zip(elements).for_each(|(to, bytes)| *to = f32::from_le_bytes(*bytes)),
+    };
+    /// One loop for each type, which is a constant in it. Most panels are whole ones, whose loop has a known length.
+    macro_rules! pack {
+        ($size:literal, $convert:expr) => {
+            for (number, (to, row)) in to {
+                ask(number, $size);
+                let elements = row[first * $size..(first + cols) * $size].as_chunks::<$size>().0;
+                match <&[[u8; $size]; product::COLS]>::try_from(elements) {
+                    Ok(elements) => (0..product::COLS).for_each(|i| to[i] = $convert(elements[i])),
+                    Err(_) => to.iter_mut().zip(elements).for_each(|(to, bytes)| *to = $convert(*bytes)),
+                }
+            }
+        };
+    }
+    match dt {
+        Dt::F32 => pack!(4, f32::from_le_bytes),
+        Dt::F16 => pack!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
+        Dt::Bf16 => pack!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
+        _ => {
+            let size = dt.bytes().unwrap_or(1) as usize;
+            for (number, (to, row)) in to {
+                ask(number, size);
+                load_floats_body(row, first * size, size as isize, dt, &mut to[..cols]);
+            }
         }
     }
 }

@@ -111,8 +111,8 @@ impl<'a, 'g> Panels<'a, 'g> {
 impl Moving<f32> for Panels<'_, '_> {
     fn pack(&self, first: usize, cols: usize, panel: &mut [f32]) {
         let Rest { place, rows, depth, scaled } = self.rest;
-        if place.dt == Dt::F32 && !self.dense.is_empty() {
-            kernels::pack_floats(&self.dense, first, cols, panel);
+        if !self.dense.is_empty() {
+            kernels::pack_floats(&self.dense, first, cols, place.dt, panel);
         } else {
             for (part, row) in (place.part..place.part + depth).zip(panel.chunks_mut(COLS)) {
                 rows.load(self.granted, place, part, first, &mut row[..cols]);
