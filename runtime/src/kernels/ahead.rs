@@ -48,6 +48,7 @@ impl Span {
         Self { at: self.at.wrapping_add(rows.start * self.pitch), rows: rows.len(), ..self }
     }
 
+    /// How many rows there are.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
