@@ -20,7 +20,7 @@ use crate::elementwise::{Role, prepare};
 use crate::error::TrapKind;
 use crate::kernels::Isa;
 use crate::kernels::ahead::Span;
-use crate::kernels::arena::{Granted, Lines};
+use crate::kernels::arena::{Granted, Lines, Rect};
 use crate::kernels::flow::Touch;
 use crate::kernels::product::{COLS, Moving, Offsets, Product, Stationary, Term, product};
 use crate::lane::{OnChip, Pinned, Place, Rows, Use};
@@ -45,6 +45,8 @@ pub(crate) struct Grid {
     loads: Vec<Load>,
     /// Number of the next load.
     next: usize,
+    /// Where results were last computed in pieces.
+    cut: Vec<Rect>,
     /// What was loaded before all panels.
     cells: Vec<Cell>,
     floats: Vec<f32>,
@@ -113,6 +115,7 @@ impl Grid {
             floats: vec![0.0; side * side],
             integers: vec![0; side * side],
             loads: Vec::new(),
+            cut: Vec::new(),
             next: 0,
         }
     }
@@ -121,6 +124,7 @@ impl Grid {
     pub(crate) fn clear(&mut self) {
         self.cells.fill(Cell::Empty);
         self.loads.clear();
+        self.cut.clear();
     }
 
     /// Load a window from `rows` partitions of `cols` elements, or, transposed, from `cols` partitions of `rows`.
@@ -275,8 +279,17 @@ impl Grid {
         let cols = acc.elements();
         // A product that reads accumulators may read what another task of it writes.
         let apart = moving.space == Space::Spm && scales.is_none();
-        // Pieces share the stationary operand, so whole products are better where there is enough else to do.
-        let cuts = apart && cols >= 2 * CUT && chip.flow().is_short_of_work();
+        // Pieces share the stationary operand, so whole products are better where there is enough else to do; but one
+        // that goes on where pieces are under way would wait for all of them, and whatever follows for it.
+        let target = chip.touch(&(&acc, acc.part..acc.part + m, true));
+        let was_cut = self.cut.iter().position(|cut| *cut == target.rect);
+        let goes_on = || was_cut.is_some() && !chip.flow().is_settled(target.memory, &target.rect);
+        let cuts = apart && cols >= 2 * CUT && (chip.flow().is_short_of_work() || goes_on());
+        match was_cut {
+            Some(number) if !cuts => drop(self.cut.swap_remove(number)),
+            None if cuts => self.cut.push(target.rect),
+            _ => {}
+        }
         let tasks = if cuts { chip.threads().min(cols / CUT) } else { 1 };
         let each = cols.div_ceil(tasks).next_multiple_of(16);
         let pieces: Option<Vec<(Place, Place)>> = (0..cols)

@@ -45,6 +45,7 @@ pub(crate) mod team;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use kiln_machine::isa::{ActFunc, Dt, VecOp};
@@ -152,23 +153,44 @@ pub(crate) fn interleave(rows: [&[u8]; 4], flip: u8, out: &mut [Quad]) {
     interleave_by(Isa::detect(), rows, flip, out);
 }
 
+#[inline]
 fn interleave_by(isa: Isa, rows: [&[u8]; 4], flip: u8, out: &mut [Quad]) {
-    let rows = rows.map(|row| &row[..out.len()]);
-    let mut done = 0;
     #[cfg(target_arch = "x86_64")]
-    if isa != Isa::Portable {
-        let (chunks, [a, b, c, d]) = (out.as_chunks_mut::<32>().0, rows.map(|row| row.as_chunks::<32>().0));
-        done = chunks.len() * 32;
-        for ((((out, a), b), c), d) in chunks.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            // SAFETY: all but the portable one have AVX2.
-            unsafe { x86::interleave([a, b, c, d], flip, out) };
-        }
-    }
+    let done = match isa {
+        Isa::Portable => 0,
+        // SAFETY: all but the portable one have AVX2.
+        _ => unsafe { x86::interleave(rows, flip, out) },
+    };
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = isa;
+    let (Isa::Portable, done) = (isa, 0);
     let [a, b, c, d] = rows.map(|row| &row[done..]);
     for ((((quad, a), b), c), d) in out[done..].iter_mut().zip(a).zip(b).zip(c).zip(d) {
         *quad = Quad([a ^ flip, b ^ flip, c ^ flip, d ^ flip]);
+    }
+}
+
+/// Columns of some rows of bytes, exclusive-or `flip`, as rows of quads that are `pitch` apart: four rows of bytes give
+/// one, and rows that the last four lack give 0.
+///
+/// # Panics
+/// If a row does not hold the columns, or `to` has no room for them.
+pub(crate) fn pack_quads(rows: &[&[u8]], columns: Range<usize>, flip: u8, (pitch, to): (usize, &mut [Quad])) {
+    const SOME: usize = 256;
+    let isa = Isa::detect();
+    let none = [flip; SOME];
+    for (number, (four, to)) in rows.chunks(4).zip(to.chunks_mut(pitch)).enumerate() {
+        for row in rows.iter().skip(number * 4 + product::AHEAD).take(4) {
+            prefetch_behind(&row[columns.clone()]);
+        }
+        let to = &mut to[..columns.len()];
+        if let Ok(four) = <[&[u8]; 4]>::try_from(four) {
+            interleave_by(isa, four.map(|row| &row[columns.clone()]), flip, to);
+            continue;
+        }
+        for (start, to) in columns.clone().step_by(SOME).zip(to.chunks_mut(SOME)) {
+            let row = |i: usize| four.get(i).map_or(&none[..to.len()], |row| &row[start..start + to.len()]);
+            interleave_by(isa, [row(0), row(1), row(2), row(3)], flip, to);
+        }
     }
 }
 
@@ -220,13 +242,44 @@ fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, dt: Dt, to: &mut 
         Dt::F32 => pack!(4, f32::from_le_bytes),
         Dt::F16 => pack!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
         Dt::Bf16 => pack!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
-        _ => {
-            let size = dt.bytes().unwrap_or(1) as usize;
-            for (number, (to, row)) in to {
-                ask(number, size);
-                load_floats_body(row, first * size, size as isize, dt, &mut to[..cols]);
+        Dt::F8e4m3 => pack!(1, |[byte]: [u8; 1]| numerics::convert::f8e4m3_to_f32(byte)),
+        Dt::F8e5m2 => pack!(1, |[byte]: [u8; 1]| numerics::convert::f8e5m2_to_f32(byte)),
+        _ => unreachable!("the array takes floats and bytes"),
+    }
+}
+
+for_widest! {
+    /// Rows of so many numbers as rows of `to`, behind what it holds, each followed by zeros as far as `pitch`.
+    ///
+    /// # Panics
+    /// If a row does not hold them.
+    lay_floats / lay_floats_avx2 / lay_floats_avx512 = lay_floats_body(
+        rows: &[&[u8]], count: usize, dt: Dt, pitch: usize, to: &mut Vec<f32>
+    )
+}
+
+#[inline(always)]
+fn lay_floats_body(rows: &[&[u8]], count: usize, dt: Dt, pitch: usize, to: &mut Vec<f32>) {
+    /// One loop for each type, which is a constant in it.
+    macro_rules! lay {
+        ($size:literal, $convert:expr) => {
+            for (number, row) in rows.iter().enumerate() {
+                if let Some(later) = rows.get(number + product::AHEAD) {
+                    prefetch_behind(&later[..count * $size]);
+                }
+                let start = to.len();
+                to.extend(row[..count * $size].as_chunks::<$size>().0.iter().map(|bytes| $convert(*bytes)));
+                to.resize(start + pitch, 0.0);
             }
-        }
+        };
+    }
+    match dt {
+        Dt::F32 => lay!(4, f32::from_le_bytes),
+        Dt::F16 => lay!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
+        Dt::Bf16 => lay!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
+        Dt::F8e4m3 => lay!(1, |[byte]: [u8; 1]| numerics::convert::f8e4m3_to_f32(byte)),
+        Dt::F8e5m2 => lay!(1, |[byte]: [u8; 1]| numerics::convert::f8e5m2_to_f32(byte)),
+        _ => unreachable!("the array takes floats and bytes"),
     }
 }
 
@@ -372,6 +425,46 @@ mod tests {
                 for (sum, quad) in sums.iter().zip(&quads) {
                     assert_eq!(*sum, 5 + quad.0.iter().map(|byte| i32::from(*byte)).sum::<i32>());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_bytes_become_rows_of_quads() {
+        let rows: Vec<Vec<u8>> =
+            (0..9).map(|r| (0..700).map(|i| (i * 37 + r * 101) as u8).collect()).collect();
+        let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
+        for (count, columns) in [(8usize, 0..48), (9, 3..51), (1, 5..12), (3, 0..700), (6, 640..700), (2, 10..58)]
+        {
+            let pitch = columns.len() + 5;
+            let mut quads = vec![Quad([7; 4]); count.div_ceil(4) * pitch];
+            pack_quads(&rows[..count], columns.clone(), 0x80, (pitch, &mut quads));
+            for (at, quad) in quads.iter().enumerate() {
+                let (four, column) = (at / pitch * 4, at % pitch);
+                let byte =
+                    |row: usize| if row < count { rows[row][columns.start + column] ^ 0x80 } else { 0 };
+                let expected =
+                    if column < columns.len() { [0, 1, 2, 3].map(|i| byte(four + i)) } else { [7; 4] };
+                assert_eq!(quad.0, expected, "{count} rows, {columns:?}: {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_numbers_are_laid_one_after_another() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for dt in [Dt::F32, Dt::F16, Dt::Bf16, Dt::F8e4m3, Dt::F8e5m2] {
+            let size = dt.bytes().unwrap() as usize;
+            for (count, pitch) in [(33, 33), (20, 48), (1, 3), (32 / size, 40)] {
+                let rows =
+                    [&bytes[..count * size], &bytes[77..][..count * size], &bytes[5..][..count * size]];
+                let (mut laid, mut expected) = (Vec::new(), vec![0.0f32; 3 * pitch]);
+                lay_floats(&rows, count, dt, pitch, &mut laid);
+                for (row, to) in rows.iter().zip(expected.chunks_mut(pitch)) {
+                    load_floats_body(row, 0, size as isize, dt, &mut to[..count]);
+                }
+                let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&laid), bits(&expected), "{dt:?} {count} {pitch}");
             }
         }
     }

@@ -7,7 +7,7 @@ use kiln_machine::isa::Dt;
 use crate::kernels;
 use crate::kernels::ahead::Span;
 use crate::kernels::arena::Granted;
-use crate::kernels::product::{AHEAD, COLS, Moving, Product, Quad, Stationary};
+use crate::kernels::product::{COLS, Moving, Product, Quad, Stationary};
 use crate::lane::{self, Place, Rows};
 
 /// Rows of an operand that share their scales.
@@ -137,12 +137,10 @@ impl Moving<Quad> for Panels<'_, '_> {
     fn pack(&self, first: usize, cols: usize, panel: &mut [Quad]) {
         let Rest { place, rows, depth, .. } = self.rest;
         let flip = if place.dt == Dt::U8 { 0x80 } else { 0 };
+        if !self.dense.is_empty() {
+            return kernels::pack_quads(&self.dense, first..first + cols, flip, (COLS, panel));
+        }
         for (k, row) in (0..depth).step_by(4).zip(panel.chunks_mut(COLS)) {
-            for part in k + AHEAD..k + AHEAD + 4 {
-                if let Some(row) = self.dense.get(part) {
-                    kernels::prefetch(&row[first..first + cols]);
-                }
-            }
             let four = (place.part + k, (depth - k).min(4));
             lane::interleave((rows, self.granted), place, four, first, flip, &mut row[..cols]);
         }

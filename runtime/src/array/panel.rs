@@ -12,8 +12,6 @@ use crate::lane::{self, Place, Rows};
 
 /// Terms between the rows of a panel, so that rows do not share their places in the host's caches.
 const GAP: usize = 16;
-/// Partitions that are asked for ahead of reading them.
-const AHEAD: usize = 4;
 
 /// The numbers of a panel.
 pub(super) enum Terms {
@@ -109,18 +107,14 @@ impl Panel {
             return Self { window, transposed, pitch, terms: Terms::Integers(quads), above };
         }
         let mut terms = Vec::with_capacity(parts * pitch);
-        let plain = place.is_dense() && place.dt == Dt::F32;
-        for (number, part) in (place.part..place.part + parts).enumerate() {
-            if plain {
-                if number + AHEAD < parts {
-                    kernels::prefetch(from.dense(granted, place, part + AHEAD, 0, free * 4));
-                }
-                let bytes = from.dense(granted, place, part, 0, free * 4);
-                terms.extend(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-                terms.resize((number + 1) * pitch, 0.0);
-            } else {
-                terms.resize((number + 1) * pitch, 0.0);
-                from.load(granted, place, part, 0, &mut terms[number * pitch..][..free]);
+        let partitions = place.part..place.part + parts;
+        if place.is_dense() {
+            let rows = from.all_dense(granted, place, partitions);
+            kernels::lay_floats(&rows, free, place.dt, pitch, &mut terms);
+        } else {
+            terms.resize(parts * pitch, 0.0);
+            for (part, row) in partitions.zip(terms.chunks_mut(pitch)) {
+                from.load(granted, place, part, 0, &mut row[..free]);
             }
         }
         Self { window, transposed, pitch, terms: Terms::Floats(terms), above: 0 }
@@ -201,6 +195,11 @@ fn load_integers(
         return quads;
     }
     let mut quads = vec![Quad::default(); parts.div_ceil(4) * pitch];
+    if place.is_dense() {
+        let rows = from.all_dense(granted, place, place.part..place.part + parts);
+        kernels::pack_quads(&rows, 0..free, flip, (pitch, &mut quads));
+        return quads;
+    }
     for (four, row) in quads.chunks_mut(pitch).enumerate() {
         let rows = (place.part + four * 4, (parts - four * 4).min(4));
         lane::interleave((from, granted), place, rows, 0, flip, &mut row[..free]);

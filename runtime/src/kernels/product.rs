@@ -23,6 +23,9 @@ use super::x86;
 /// Result columns that register blocks hold.
 pub(crate) const COLS: usize = 48;
 
+/// Columns of each of the last two panels if there are little more than [`COLS`].
+const HALF: usize = 32;
+
 /// How many rows ahead of its reading a row of the moving operand is asked for, if it was not before.
 pub(crate) const AHEAD: usize = 16;
 /// Rows of a result that are computed while the host brings what the next ones need.
@@ -320,8 +323,9 @@ pub(crate) fn product<T: Term>(
     let each = |all: usize| all.div_ceil(blocks);
     let some_of = |block: usize, all: usize| block * each(all)..((block + 1) * each(all)).min(all);
     with_buffer(COLS * shape.depth, |terms: &mut [T]| {
-        for first in (0..shape.cols).step_by(COLS) {
-            let cols = COLS.min(shape.cols - first);
+        let mut after = 0;
+        while after < shape.cols {
+            let (first, cols) = (after, together(shape.cols - after));
             moving.pack(first, cols, terms);
             let mut offsets = [0; COLS];
             if stationary.offsets.factor != 0 {
@@ -329,7 +333,8 @@ pub(crate) fn product<T: Term>(
                 offsets = column_sums(isa, terms).map(|sum| factor.wrapping_mul(sum).wrapping_neg());
             }
             let panel = Panel { terms, offsets: &offsets };
-            let (after, after_cols) = (first + COLS, COLS.min(shape.cols.saturating_sub(first + COLS)));
+            after = first + cols;
+            let after_cols = together(shape.cols - after);
             for block in 0..blocks {
                 let rows_of = |block: usize| block * ROWS..((block + 1) * ROWS).min(shape.rows);
                 ahead.clear();
@@ -354,6 +359,12 @@ pub(crate) fn product<T: Term>(
             }
         }
     });
+}
+
+/// How many of the columns that are left are computed together: all that fit, but the last are shared out so that no
+/// panel is so narrow that loads of the stationary operand take longer than the arithmetic.
+fn together(left: usize) -> usize {
+    if (COLS + 1..=2 * HALF).contains(&left) { HALF } else { left.min(COLS) }
 }
 
 /// The sum of each column of a panel.

@@ -45,23 +45,24 @@ macro_rules! block {
                             let first = start.add(row * pitch + (tile.first + col) * 4);
                             let results = Results { first, pitch, rows: tile.rows.end - row, cols };
                             let (at, ahead) = ((row, col), (&mut *ahead, often));
-                            match cols.div_ceil($lanes).min($vectors) {
-                                1 => part::<1, false>(accumulate, s, moving, results, at, ahead),
-                                2 => part::<2, false>(accumulate, s, moving, results, at, ahead),
-                                _ if results.rows >= $rows => {
-                                    part::<$vectors, true>(accumulate, s, moving, results, at, ahead);
+                            match (cols.div_ceil($lanes).min($vectors), results.rows) {
+                                (1, _) => part::<$rows, 1, false>(accumulate, s, moving, results, at, ahead),
+                                (2, _) => part::<$rows, 2, false>(accumulate, s, moving, results, at, ahead),
+                                (_, 1) => part::<1, $vectors, false>(accumulate, s, moving, results, at, ahead),
+                                (_, $rows..) => {
+                                    part::<$rows, $vectors, true>(accumulate, s, moving, results, at, ahead);
                                 }
-                                _ => part::<$vectors, false>(accumulate, s, moving, results, at, ahead),
+                                _ => part::<$rows, $vectors, false>(accumulate, s, moving, results, at, ahead),
                             }
                         }
                     }
                 }
             }
 
-            /// As many rows as registers take, of so many vectors.
+            /// So many rows, or as many of them as there are, of so many vectors.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn part<const VECTORS: usize, const WHOLE: bool>(
+            unsafe fn part<const ROWS: usize, const VECTORS: usize, const WHOLE: bool>(
                 accumulate: bool,
                 s: &Stationary<'_, $T>,
                 moving: &Panel<'_, $T>,
@@ -73,11 +74,11 @@ macro_rules! block {
                 let steps = moving.terms.len() / COLS;
                 // Rows that are not there are the last one's, and never stored.
                 let of = |r: usize| r.min(rows - 1);
-                let lines: [*mut u8; $rows] = std::array::from_fn(|r| first.wrapping_add(of(r) * pitch));
+                let lines: [*mut u8; ROWS] = std::array::from_fn(|r| first.wrapping_add(of(r) * pitch));
                 // SAFETY: the caller vouches for the extents: the rows and columns lie inside the lines, of vectors
                 // only the part that does, and every step of every row inside the terms. All accesses are unaligned.
                 unsafe {
-                    let mut acc = [[$zero(); VECTORS]; $rows];
+                    let mut acc = [[$zero(); VECTORS]; ROWS];
                     if accumulate {
                         for (acc, line) in acc.iter_mut().zip(lines) {
                             for (v, acc) in acc.iter_mut().enumerate() {
@@ -89,7 +90,7 @@ macro_rules! block {
                     let (mut first, mut left) = (s.first_of(row), often);
                     // The rows of a whole block are equally far apart, so that a few registers reach them.
                     let apart = s.row_pitch();
-                    let terms: [*const $T; $rows] = std::array::from_fn(|r| s.first_of(row + of(r)));
+                    let terms: [*const $T; ROWS] = std::array::from_fn(|r| s.first_of(row + of(r)));
                     let mut at = 0;
                     for _ in 0..steps {
                         left -= 1;
@@ -283,9 +284,28 @@ unsafe fn offset_256(acc: __m256i, row: i32, columns: *const i32) -> __m256i {
     _mm256_add_epi32(_mm256_add_epi32(acc, columns), _mm256_set1_epi32(row))
 }
 
-/// Four rows of 32 bytes, exclusive-or `flip`, as 32 quads.
+/// Four rows of bytes, exclusive-or `flip`, as quads, as far as whole sixteens go: how many it are.
+///
+/// # Panics
+/// If a row is shorter than `out`.
 #[target_feature(enable = "avx2")]
-pub(super) fn interleave(rows: [&[u8; 32]; 4], flip: u8, out: &mut [Quad; 32]) {
+pub(super) fn interleave(rows: [&[u8]; 4], flip: u8, out: &mut [Quad]) -> usize {
+    let [a, b, c, d] = rows.map(|row| row[..out.len()].as_chunks::<32>());
+    let (wide, rest) = out.as_chunks_mut::<32>();
+    for ((((out, a), b), c), d) in wide.iter_mut().zip(a.0).zip(b.0).zip(c.0).zip(d.0) {
+        interleave_32([a, b, c, d], flip, out);
+    }
+    let done = wide.len() * 32;
+    let Some((out, _)) = rest.split_first_chunk_mut::<16>() else { return done };
+    if let [Some(a), Some(b), Some(c), Some(d)] = [a.1, b.1, c.1, d.1].map(|row| row.first_chunk::<16>()) {
+        interleave_16([a, b, c, d], flip, out);
+    }
+    done + 16
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn interleave_32(rows: [&[u8; 32]; 4], flip: u8, out: &mut [Quad; 32]) {
     let flip = _mm256_set1_epi8(flip as i8);
     // SAFETY: the rows have 32 bytes.
     let [a, b, c, d] =
@@ -304,5 +324,25 @@ pub(super) fn interleave(rows: [&[u8; 32]; 4], flip: u8, out: &mut [Quad; 32]) {
     for (out, quads) in out.as_chunks_mut::<8>().0.iter_mut().zip(ordered) {
         // SAFETY: eight quads are 32 bytes.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), quads) };
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn interleave_16(rows: [&[u8; 16]; 4], flip: u8, out: &mut [Quad; 16]) {
+    let flip = _mm_set1_epi8(flip as i8);
+    // SAFETY: the rows have 16 bytes.
+    let [a, b, c, d] = rows.map(|row| _mm_xor_si128(unsafe { _mm_loadu_si128(row.as_ptr().cast()) }, flip));
+    let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+    let (ab_high, cd_high) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+    let ordered = [
+        _mm_unpacklo_epi16(ab, cd),
+        _mm_unpackhi_epi16(ab, cd),
+        _mm_unpacklo_epi16(ab_high, cd_high),
+        _mm_unpackhi_epi16(ab_high, cd_high),
+    ];
+    for (out, quads) in out.as_chunks_mut::<4>().0.iter_mut().zip(ordered) {
+        // SAFETY: four quads are 16 bytes.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), quads) };
     }
 }

@@ -154,10 +154,6 @@ pub(crate) fn interleave(
     flip: u8,
     out: &mut [Quad],
 ) {
-    if parts >= 4 && place.is_dense() {
-        let lines = [0, 1, 2, 3].map(|i| rows.dense(granted, place, part + i, start, out.len()));
-        return kernels::interleave(lines, flip, out);
-    }
     const SOME: usize = 64;
     for (i, out) in out.chunks_mut(SOME).enumerate() {
         let mut side = [[flip; SOME]; 4];
