@@ -434,7 +434,8 @@ mod tests {
         let rows: Vec<Vec<u8>> =
             (0..9).map(|r| (0..700).map(|i| (i * 37 + r * 101) as u8).collect()).collect();
         let rows: Vec<&[u8]> = rows.iter().map(Vec::as_slice).collect();
-        for (count, columns) in [(8usize, 0..48), (9, 3..51), (1, 5..12), (3, 0..700), (6, 640..700), (2, 10..58)]
+        for (count, columns) in
+            [(8usize, 0..48), (9, 3..51), (1, 5..12), (3, 0..700), (6, 640..700), (2, 10..58)]
         {
             let pitch = columns.len() + 5;
             let mut quads = vec![Quad([7; 4]); count.div_ceil(4) * pitch];
