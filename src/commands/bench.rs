@@ -49,6 +49,9 @@ struct Sim {
     /// Folder that the program's weight files lie in; without it the program's own.
     #[arg(long, value_name = "DIR", requires = "program")]
     model_dir: Option<PathBuf>,
+    /// Run the program only: its seconds and rate, without products to compare with.
+    #[arg(long, requires = "program")]
+    program_only: bool,
     /// The NPU whose products are measured.
     #[arg(long, default_value = "core")]
     target: String,
@@ -73,7 +76,8 @@ pub fn run(args: &Args) -> Result<u8, Error> {
     let target = load_target(&args.target, &args.set)?;
     let threads = threads();
     let mut rows = Vec::new();
-    for dtype in [DType::F32, DType::F16, DType::BF16, DType::I8] {
+    let dtypes = [DType::F32, DType::F16, DType::BF16, DType::I8];
+    for dtype in dtypes.into_iter().filter(|_| !args.program_only) {
         for side in SIDES {
             rows.push(measure(&target, dtype, side, threads)?);
         }
@@ -98,7 +102,9 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         return Ok(exit::OK);
     }
     println!("Threads: {threads}. GMAC/s, median of {MEASUREMENTS}");
-    println!("{:>5} {:>6} {:>10} {:>10} {:>7}", "type", "side", "simulator", "peer", "ratio");
+    if !rows.is_empty() {
+        println!("{:>5} {:>6} {:>10} {:>10} {:>7}", "type", "side", "simulator", "peer", "ratio");
+    }
     for row in &rows {
         let ratio = row.simulator / row.peer;
         println!(
@@ -110,13 +116,13 @@ pub fn run(args: &Args) -> Result<u8, Error> {
         );
     }
     if let Some(p) = program {
-        println!(
-            "Program: {:.3} s, {:.1} GMAC/s; its MACs alone take {:.3} s in the peer ({:.2}×)",
-            p.seconds,
-            p.rate,
-            p.bound,
-            p.seconds / p.bound
-        );
+        print!("Program: {:.3} s, {:.1} GMAC/s", p.seconds, p.rate);
+        match p.bound {
+            Some(bound) => {
+                println!("; its MACs alone take {bound:.3} s in the peer ({:.2}×)", p.seconds / bound);
+            }
+            None => println!(),
+        }
     }
     Ok(exit::OK)
 }
@@ -243,8 +249,8 @@ struct Whole {
     seconds: f64,
     /// GMAC/s.
     rate: f64,
-    /// Seconds that its MACs take at the peer's best rate in f32.
-    bound: f64,
+    /// Seconds that its MACs take at the peer's best rate in f32, if that was measured.
+    bound: Option<f64>,
 }
 
 fn measure_program(args: &Sim, file: &Path, threads: usize, rows: &[Row]) -> Result<Whole, Error> {
@@ -268,6 +274,6 @@ fn measure_program(args: &Sim, file: &Path, threads: usize, rows: &[Row]) -> Res
     }
     seconds.sort_by(f64::total_cmp);
     let seconds = seconds[MEASUREMENTS / 2];
-    let best = rows.iter().filter(|row| row.dtype == DType::F32).map(|row| row.peer).fold(0.0, f64::max);
-    Ok(Whole { seconds, rate: macs / seconds / 1e9, bound: macs / best / 1e9 })
+    let best = rows.iter().filter(|row| row.dtype == DType::F32).map(|row| row.peer).max_by(f64::total_cmp);
+    Ok(Whole { seconds, rate: macs / seconds / 1e9, bound: best.map(|best| macs / best / 1e9) })
 }
