@@ -319,22 +319,38 @@ impl<'a> Sanitizer<'a> {
     }
 
     /// Bytes were written for nothing. What a buffer holds is meant to be read; what lies in none may be left over. A value
-    /// may be spread over more partitions than are read: what counts is the first one of its writer.
+    /// may be spread over more partitions than are read: what counts is the first one of its writer. An instruction that
+    /// gives several results may be there for one of them: the others are meant to be read if something ever does.
     fn unread(&mut self, writer: (usize, usize), other: Option<(usize, usize)>, bytes: Bytes) {
         let code = &self.codes[writer.0];
         let step = &code.steps[writer.1];
-        let is_meant = |(number, operand): (usize, Operand)| {
+        let operands = step.inst.operands();
+        let several = operands.iter().filter(|operand| operand.role().writes()).count() > 1;
+        let is_meant = |(number, operand): (usize, &Operand)| {
             let Operand::OnChip { role, view, .. } = operand else { return false };
-            let buffer = code.buffer(step, number).and_then(|number| self.buffers.get(number as usize));
-            let holds = buffer.is_some_and(|buffer| {
+            let Some(number) = code.buffer(step, number) else { return false };
+            let holds = self.buffers.get(number as usize).is_some_and(|buffer| {
                 let (first, end) = buffer.hull();
                 buffer.memory == bytes.memory && first < bytes.bytes.1 && bytes.bytes.0 < end
             });
-            role.writes() && holds && bytes.parts.0 <= view.part.into()
+            let starts = role.writes() && holds && bytes.parts.0 <= view.part.into();
+            starts && (!several || self.is_ever_read(number))
         };
-        if step.inst.operands().into_iter().enumerate().any(is_meant) {
+        if operands.iter().enumerate().any(is_meant) {
             self.note(FindingKind::Unread, writer, other, Some(bytes), String::new);
         }
+    }
+
+    /// Whether an instruction of the segment reads the buffer.
+    fn is_ever_read(&self, buffer: u32) -> bool {
+        self.codes.iter().any(|code| {
+            code.steps.iter().any(|step| {
+                let reads = |(number, operand): (usize, &Operand)| {
+                    operand.role().reads() && code.buffer(step, number) == Some(buffer)
+                };
+                step.inst.operands().iter().enumerate().any(reads)
+            })
+        })
     }
 
     /// An operand must lie in the buffer that it belongs to.

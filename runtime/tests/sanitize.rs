@@ -241,3 +241,40 @@ fn gathers_touch_the_rows_that_their_indices_name() {
     assert_eq!(kinds(&text(3, "nop")), [FindingKind::ReadAfterWrite, left_over]);
     assert_eq!(findings(&text(3, "semw sem0, n=1"), &[]).faults().count(), 0);
 }
+
+#[test]
+fn a_result_that_nothing_reads() {
+    let text = |read: &str, more: &str| {
+        format!(
+            ".dram 4096
+            .segment device
+            .buffer \"values\" spm parts=0..4 @0x0 bytes=8
+            .buffer \"indices\" spm parts=0..4 @0x20 bytes=8
+            .buffer \"all\" spm parts=0..4 @0x40 bytes=32
+            .buffer \"out\" spm parts=0..4 @0x80 bytes=8
+            .buffer \"y\" dram @0x0 bytes=32
+            .engine vec
+                viota spm[0:0x40].f32, 4:1x1x8 in=[2]
+                vtopk spm[0:0x0].f32, spm[0:0x20].i32, spm[0:0x40].f32, 4:1x1x8, k=2 in=[0,1,2]
+                vcvt cast, spm[0:0x80].f32, {read}, 4:1x1x2 in=[3,0]
+                {more}
+                sems sem0, n=1
+                halt
+            .engine q0
+                semw sem0, n=1
+                apset ap0, f32 @0x0 [4,1,1,2] <2,0,0,1>
+                dst ap0, spm[0:0x80].f32 in=[3,4]
+                halt"
+        )
+    };
+    // The indices are what the instruction gives beside the values; nothing asks for them.
+    assert_eq!(kinds(&text("spm[0:0x0].f32", "nop")), []);
+    // The values are read, but not all of them.
+    assert_eq!(kinds(&text("spm[0:0x0].f32<0,0,0>", "nop")), [FindingKind::Unread]);
+    // The indices are read by another instruction, beside where they lie.
+    let beside = "vcvt cast, spm[0:0xe0].f32, spm[0:0x24].i32, 4:1x1x1 in=[-,1]";
+    assert_eq!(kinds(&text("spm[0:0x0].f32", beside)), [FindingKind::Unread]);
+    // The only result of an instruction is there to be read.
+    let alone = "viota spm[0:0x20].i32, 4:1x1x2 in=[1]";
+    assert_eq!(kinds(&text("spm[0:0x0].f32", alone)), [FindingKind::Unread]);
+}

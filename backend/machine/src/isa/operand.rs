@@ -554,6 +554,15 @@ pub enum Operand {
     },
 }
 
+impl Operand {
+    /// How it is used.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::OnChip { role, .. } | Self::Dram { role, .. } => *role,
+        }
+    }
+}
+
 /// What a table row may name as an operand.
 pub trait OperandSource {
     /// Appends the operand, if there is one.
