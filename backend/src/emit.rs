@@ -1,6 +1,6 @@
 //! Emission: the steps of the backend in order, and the program with its DRAM image and bindings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kiln_ir::eval::Files;
@@ -128,8 +128,14 @@ fn scheduled(
     .into_iter()
     .filter(|(queues, _)| *queues > 0);
     let mut queues = attempts.next().unwrap_or((1, 1));
+    // A sum that an instruction of ACT makes at once lives longer; where there is no room for that, VEC makes it.
+    let mut tight = BTreeSet::new();
     loop {
-        match scheduled_on(source, target, queues, layout) {
+        match scheduled_on(source, target, (queues, &tight), layout) {
+            Err(BackendError::DoesNotFit { group, .. }) if !tight.contains(&group) => {
+                tracing::debug!(group, "no room for fused instructions");
+                tight.insert(group);
+            }
             Err(BackendError::Semaphores { needed, available }) => {
                 tracing::debug!(?queues, needed, available, "too many semaphores");
                 queues = attempts.next().ok_or(BackendError::Semaphores { needed, available })?;
@@ -152,10 +158,10 @@ struct Scheduled {
 fn scheduled_on(
     source: &tile::Program,
     target: &Target,
-    queues: (u32, u32),
+    (queues, tight): ((u32, u32), &BTreeSet<String>),
     layout: &Layout,
 ) -> Result<Scheduled, BackendError> {
-    let lir = select::select(source, target, queues)?;
+    let lir = select::select(source, target, queues, tight)?;
     let capacity = Capacity {
         partitions: target.partitions as u32,
         spm_bytes: target.spm_partition_bytes(),

@@ -8,13 +8,15 @@
 mod constants;
 mod dma;
 mod elementwise;
+mod fault;
+mod fuse;
 mod geometry;
 mod layout;
 mod maps;
 mod matmul;
 mod queues;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_ir::{DType, Origin, tile};
 use kiln_machine::duration::SPLIT_BYTES;
@@ -29,14 +31,18 @@ use crate::lir::{
 use constants::iota;
 use dma::{Direction, DramView, Rows};
 use elementwise::{Affine, walk};
+use fault::Fault;
+use fuse::Node;
 use geometry::{DramTensor, Tile};
 use queues::{Queues, bytes_by_role, is_written, role};
 
-/// Selects the whole program, with at most `queues` DMA queues and a transfer on at most `spread` of them.
+/// Selects the whole program, with at most `queues` DMA queues and a transfer on at most `spread` of them. In `tight`
+/// groups each op has instructions of its own.
 pub(crate) fn select(
     program: &tile::Program,
     target: &Target,
     (queues, spread): (u32, u32),
+    tight: &BTreeSet<String>,
 ) -> Result<Lir, BackendError> {
     let drams = program
         .drams
@@ -65,7 +71,7 @@ pub(crate) fn select(
         group: GroupState::default(),
     };
     for group in &program.groups {
-        s.group(group)?;
+        s.group(group, !tight.contains(&group.name))?;
     }
     Ok(s.lir)
 }
@@ -129,7 +135,7 @@ struct Place {
 }
 
 impl Selector<'_> {
-    fn group(&mut self, group: &tile::Group) -> Result<(), BackendError> {
+    fn group(&mut self, group: &tile::Group, fuses: bool) -> Result<(), BackendError> {
         let index = self.lir.groups.len();
         self.group = GroupState {
             index,
@@ -138,10 +144,11 @@ impl Selector<'_> {
             rank: group.bufs.first().map_or(1, |b| b.shape.len()),
             ..GroupState::default()
         };
-        self.survey(group, &group.body, 1);
+        let nodes = fuse::nodes(group, self.partitions as usize, fuses);
+        self.survey(group, &nodes, 1);
         self.queues.share_out(&bytes_by_role(&group.body, &self.drams, &self.is_written));
         let start = self.lir.blocks[ROOT.index()].items.len();
-        self.body(group, &group.body, ROOT, 1)?;
+        self.body(group, &nodes, ROOT, 1)?;
         let prelude = std::mem::take(&mut self.group.prelude);
         let shift = prelude.len();
         for block in &mut self.lir.blocks {
@@ -158,16 +165,21 @@ impl Selector<'_> {
     }
 
     /// Adds up the work that has no choice of engine.
-    fn survey(&mut self, group: &tile::Group, body: &[tile::Stmt], runs: u64) {
-        for stmt in body {
-            match stmt {
-                tile::Stmt::Alloc { .. } => {}
-                tile::Stmt::For { trip, body, .. } => self.survey(group, body, runs * *trip as u64),
-                tile::Stmt::Op { op, .. } => match maps::engines(group, op) {
-                    maps::Engines::Vec => self.group.vec_ticks += runs * self.ticks(group, op, Engine::VEC),
-                    maps::Engines::Act => self.group.act_ticks += runs * self.ticks(group, op, Engine::ACT),
-                    maps::Engines::Either | maps::Engines::Neither => {}
-                },
+    fn survey(&mut self, group: &tile::Group, nodes: &[Node<'_>], runs: u64) {
+        for node in nodes {
+            let op = match node {
+                Node::Alloc { .. } => continue,
+                Node::For { trip, body, .. } => {
+                    self.survey(group, body, runs * *trip as u64);
+                    continue;
+                }
+                Node::Op(op, _) => *op,
+                Node::Act(act, _) => act.of,
+            };
+            match maps::engines(group, op) {
+                maps::Engines::Vec => self.group.vec_ticks += runs * self.ticks(group, op, Engine::VEC),
+                maps::Engines::Act => self.group.act_ticks += runs * self.ticks(group, op, Engine::ACT),
+                maps::Engines::Either | maps::Engines::Neither => {}
             }
         }
     }
@@ -193,14 +205,14 @@ impl Selector<'_> {
     fn body(
         &mut self,
         group: &tile::Group,
-        body: &[tile::Stmt],
+        nodes: &[Node<'_>],
         block: BlockId,
         runs: u64,
     ) -> Result<(), BackendError> {
-        for stmt in body {
-            match stmt {
-                tile::Stmt::Alloc { buf, depth } => self.alloc(group, *buf, *depth, block)?,
-                tile::Stmt::For { iv, trip, body } => {
+        for node in nodes {
+            match node {
+                Node::Alloc { buf, depth } => self.alloc(group, *buf, *depth, block)?,
+                Node::For { iv, trip, body } => {
                     let counter = self.lir.new_iv(*trip as u64);
                     self.group.ivs.insert(iv.0, counter);
                     let id = BlockId(self.lir.blocks.len() as u32);
@@ -213,16 +225,21 @@ impl Selector<'_> {
                     self.lir.blocks[block.index()].items.push(Item::Loop(id));
                     self.body(group, body, id, runs * *trip as u64)?;
                 }
-                tile::Stmt::Op { op, origin } => {
+                Node::Op(op, origin) => {
                     let place = Place { block, origin: self.intern(origin), runs };
-                    self.op(group, op, place).map_err(|fault| match fault {
-                        Fault::Backend(e) => e,
-                        Fault::Text(reason) => BackendError::Unsupported {
-                            op: op.name().into(),
-                            reason,
-                            origin: origin.names().map(str::to_owned).collect(),
-                        },
-                    })?;
+                    self.op(group, op, place).map_err(|fault| fault.of(op, origin))?;
+                }
+                Node::Act(act, origin) => {
+                    let place = Place { block, origin: self.intern(origin), runs };
+                    match act.apart.filter(|[_, (sum, _)]| !self.sums_on_act(group, act.of, sum, runs)) {
+                        None => self.act(act, place).map_err(|fault| fault.of(act.of, origin))?,
+                        Some(both) => {
+                            for (op, origin) in both {
+                                let place = Place { block, origin: self.intern(origin), runs };
+                                self.op(group, op, place).map_err(|fault| fault.of(op, origin))?;
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -555,29 +572,5 @@ impl Selector<'_> {
         let (dst, src) = (self.tile(dst)?, self.tile(src)?);
         let mode = CvtMode::Cast;
         self.copy(group, op, mode, &dst, &src, place)
-    }
-}
-
-/// Why an op has no instructions.
-enum Fault {
-    Backend(BackendError),
-    Text(String),
-}
-
-impl From<String> for Fault {
-    fn from(text: String) -> Self {
-        Fault::Text(text)
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(text: &str) -> Self {
-        Fault::Text(text.into())
-    }
-}
-
-impl From<BackendError> for Fault {
-    fn from(e: BackendError) -> Self {
-        Fault::Backend(e)
     }
 }

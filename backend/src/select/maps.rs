@@ -8,9 +8,10 @@ use kiln_ir::{DType, tile};
 use kiln_machine::isa::{ActFunc, CvtMode, VecOp};
 
 use super::elementwise::walk;
+use super::fuse::{Act, Scale};
 use super::geometry::Tile;
 use super::{Fault, Place, Selector};
-use crate::lir::{Engine, MOp, Mode};
+use crate::lir::{Engine, MOp, Mode, RowSum};
 
 /// Which engines can execute an op with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(super) fn engines(group: &tile::Group, op: &tile::Op) -> Engines {
     }
 }
 
-fn is_integer(dtype: DType) -> bool {
+pub(super) fn is_integer(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16 | DType::F64 | DType::F8E4M3 | DType::F8E5M2)
 }
 
@@ -85,6 +86,61 @@ impl Selector<'_> {
                 }
             }
         }
+    }
+
+    /// Whether ACT is the first to be done with an op and a sum of its results, which it makes in one; counts the sum,
+    /// which VEC makes otherwise.
+    pub(super) fn sums_on_act(
+        &mut self,
+        group: &tile::Group,
+        op: &tile::Op,
+        sum: &tile::Op,
+        runs: u64,
+    ) -> bool {
+        let (vec, act) = (self.ticks(group, op, Engine::VEC), self.ticks(group, op, Engine::ACT));
+        let sum = self.ticks(group, sum, Engine::VEC);
+        let on_act = self.group.act_ticks + act * runs < self.group.vec_ticks + (vec + sum) * runs;
+        if on_act {
+            self.group.act_ticks += act * runs;
+        } else {
+            self.group.vec_ticks += sum * runs;
+        }
+        on_act
+    }
+
+    /// Several operations at once.
+    pub(super) fn act(&mut self, act: &Act<'_>, place: Place) -> Result<(), Fault> {
+        let (dst, src) = (self.tile(act.dst)?, self.tile(act.src)?);
+        let scale = if let Scale::View(view) = act.scale { Some(self.tile(view)?) } else { None };
+        let bias = act.bias.map(|view| self.tile(view)).transpose()?;
+        let sum = act.sum.map(|(view, _)| self.tile(view)).transpose()?;
+        let accumulate = act.sum.is_some_and(|(_, accumulate)| accumulate);
+        let mut accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
+        accesses.extend(scale.iter().chain(&bias).map(|tile| tile.access(Mode::Read)));
+        if let Some(sum) = &sum {
+            accesses.push(sum.access(Mode::Write));
+            accesses.extend(accumulate.then(|| sum.access(Mode::Read)));
+        }
+        let summed =
+            |axis: &usize| sum.as_ref().is_some_and(|sum| sum.sizes[*axis] == 1 && dst.sizes[*axis] > 1);
+        let reduced: Vec<usize> = (0..dst.sizes.len()).filter(summed).collect();
+        let tiles: Vec<&Tile> = [&dst, &src].into_iter().chain(&scale).chain(&bias).chain(&sum).collect();
+        let func = act.func;
+        let code = walk(&mut self.lir, self.partitions, &tiles, &reduced, None, &mut |step| {
+            let mut operands = step.opnds.iter().cloned();
+            let (Some(dst), Some(src)) = (operands.next(), operands.next()) else { return Vec::new() };
+            let grid = step.grid;
+            let factor = scale.as_ref().and_then(|_| operands.next());
+            let bias = bias.as_ref().and_then(|_| operands.next());
+            let sum = operands.next().map(|dst| RowSum { dst, over: step.reduced, accumulate });
+            vec![match (factor, act.scale) {
+                (Some(scale), _) => MOp::Actr { func, dst, src, scale, bias, grid },
+                (None, Scale::Number(scale)) => MOp::Act { func, dst, src, bias, sum, scale, grid },
+                (None, Scale::View(_)) => return Vec::new(),
+            }]
+        })?;
+        self.push(place, Engine::ACT, code, accesses);
+        Ok(())
     }
 
     /// A conversion on VEC, or a copy on ACT if it rounds the same.
