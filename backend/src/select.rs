@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_ir::{DType, Origin, tile};
 use kiln_machine::duration::SPLIT_BYTES;
-use kiln_machine::isa::{CvtMode, Dt, RedOp, Space};
+use kiln_machine::isa::{Dt, RedOp, Space};
 use kiln_machine::target::Target;
 
 use crate::error::BackendError;
@@ -559,18 +559,5 @@ impl Selector<'_> {
         })?;
         self.push(place, Engine::VEC, code, accesses);
         Ok(())
-    }
-
-    fn cast(
-        &mut self,
-        group: &tile::Group,
-        op: &tile::Op,
-        dst: &tile::View,
-        src: &tile::View,
-        place: Place,
-    ) -> Result<(), Fault> {
-        let (dst, src) = (self.tile(dst)?, self.tile(src)?);
-        let mode = CvtMode::Cast;
-        self.copy(group, op, mode, &dst, &src, place)
     }
 }

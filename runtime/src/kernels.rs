@@ -207,6 +207,20 @@ fn add_quads_body(quads: &[Quad], sums: &mut [i32]) {
     }
 }
 
+/// One loop for each type of floats, which is a constant in it: `$loop!(bytes, conversion)`.
+macro_rules! by_float {
+    ($dt:ident, $loop:ident) => {
+        match $dt {
+            Dt::F32 => $loop!(4, f32::from_le_bytes),
+            Dt::F16 => $loop!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
+            Dt::Bf16 => $loop!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
+            Dt::F8e4m3 => $loop!(1, |[byte]: [u8; 1]| numerics::convert::f8e4m3_to_f32(byte)),
+            Dt::F8e5m2 => $loop!(1, |[byte]: [u8; 1]| numerics::convert::f8e5m2_to_f32(byte)),
+            _ => unreachable!("the array takes floats and bytes"),
+        }
+    };
+}
+
 for_widest! {
     /// The same columns of some rows of numbers as rows of `to`, [`COLS`](product::COLS) apart.
     ///
@@ -238,14 +252,7 @@ fn pack_floats_body(rows: &[&[u8]], first: usize, cols: usize, dt: Dt, to: &mut 
             }
         };
     }
-    match dt {
-        Dt::F32 => pack!(4, f32::from_le_bytes),
-        Dt::F16 => pack!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
-        Dt::Bf16 => pack!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
-        Dt::F8e4m3 => pack!(1, |[byte]: [u8; 1]| numerics::convert::f8e4m3_to_f32(byte)),
-        Dt::F8e5m2 => pack!(1, |[byte]: [u8; 1]| numerics::convert::f8e5m2_to_f32(byte)),
-        _ => unreachable!("the array takes floats and bytes"),
-    }
+    by_float!(dt, pack);
 }
 
 for_widest! {
@@ -273,14 +280,7 @@ fn lay_floats_body(rows: &[&[u8]], count: usize, dt: Dt, pitch: usize, to: &mut 
             }
         };
     }
-    match dt {
-        Dt::F32 => lay!(4, f32::from_le_bytes),
-        Dt::F16 => lay!(2, |bytes| numerics::convert::f16_to_f32(u16::from_le_bytes(bytes))),
-        Dt::Bf16 => lay!(2, |bytes| numerics::convert::bf16_to_f32(u16::from_le_bytes(bytes))),
-        Dt::F8e4m3 => lay!(1, |[byte]: [u8; 1]| numerics::convert::f8e4m3_to_f32(byte)),
-        Dt::F8e5m2 => lay!(1, |[byte]: [u8; 1]| numerics::convert::f8e5m2_to_f32(byte)),
-        _ => unreachable!("the array takes floats and bytes"),
-    }
+    by_float!(dt, lay);
 }
 
 for_widest! {

@@ -24,15 +24,20 @@ pub(super) enum Node<'a> {
 pub(super) struct Act<'a> {
     pub(super) func: ActFunc,
     pub(super) dst: &'a tile::View,
-    pub(super) src: &'a tile::View,
-    pub(super) scale: Scale<'a>,
-    pub(super) bias: Option<&'a tile::View>,
+    pub(super) form: Form<'a>,
     /// Where the results' sum goes, and whether it continues.
     pub(super) sum: Option<(&'a tile::View, bool)>,
     /// The operation that gives the results.
     pub(super) of: &'a tile::Op,
     /// That one and the sum, if VEC could do them one after the other.
     pub(super) apart: Option<[(&'a tile::Op, &'a Origin); 2]>,
+}
+
+impl<'a> Act<'a> {
+    /// One operation.
+    pub(super) fn of(op: &'a tile::Op, dst: &'a tile::View, (func, form): (ActFunc, Form<'a>)) -> Self {
+        Self { func, dst, form, sum: None, of: op, apart: None }
+    }
 }
 
 /// The factor of an ACT instruction.
@@ -135,32 +140,17 @@ impl<'a> Planner<'a> {
         if !self.fuses || !matches!(by, Engines::Act | Engines::Either) || !self.fits(dst) {
             return None;
         }
-        let (func, mut form) = match (kind.arity(), &srcs[..]) {
-            (1, [tile::Source::View(src)]) => {
-                (ActFunc::by_name(kind.name())?, Form { src, scale: Scale::Number(1.0), bias: None })
-            }
-            (2, _) => (ActFunc::Identity, Form::of(*kind, srcs)?),
-            _ => return None,
-        };
+        let (func, mut form) = Form::on_act(*kind, srcs)?;
         let mut replaced = Vec::new();
         if by == Engines::Act && self.same_lanes(form.src, dst) && form.src.shape == dst.shape {
             replaced = self.take_in(body, at, dst, &mut form);
         }
-        let sum = if let Scale::Number(_) = form.scale { self.sum_of(body, at, dst) } else { None };
+        let sum = self.sum_of(body, at, dst, &form);
         if replaced.is_empty() && sum.is_none() {
             return None;
         }
         replaced.push(at);
-        let mut act = Act {
-            func,
-            dst,
-            src: form.src,
-            scale: form.scale,
-            bias: form.bias,
-            sum: None,
-            of: op,
-            apart: None,
-        };
+        let mut act = Act::of(op, dst, (func, form));
         if let Some((place, reduce, its_origin)) = sum
             && let tile::Op::Reduce { dst: sum, accumulate, .. } = reduce
         {
@@ -238,12 +228,13 @@ impl<'a> Planner<'a> {
         movable.then_some((place, form))
     }
 
-    /// A later sum of all that an operation gives.
+    /// A later sum of all that an operation gives; an instruction with a factor from memory has none.
     fn sum_of(
         &self,
         body: &'a [tile::Stmt],
         at: usize,
         dst: &tile::View,
+        form: &Form<'_>,
     ) -> Option<(usize, &'a tile::Op, &'a Origin)> {
         let sums = |stmt: &'a tile::Stmt| match stmt {
             tile::Stmt::Op { op: op @ tile::Op::Reduce { kind: ReduceKind::Sum, src, .. }, origin }
@@ -262,10 +253,8 @@ impl<'a> Planner<'a> {
         let untouched = !body[at + 1..place]
             .iter()
             .any(|stmt| writes(stmt, dst.buf) || writes(stmt, sum.buf) || reads(stmt, sum.buf));
-        let apart = match &body[at] {
-            tile::Stmt::Op { op, .. } => op.reads().iter().all(|source| source.buf != sum.buf),
-            _ => false,
-        };
+        let apart =
+            form.views().all(|source| source.buf != sum.buf) && matches!(form.scale, Scale::Number(_));
         (plain && kept && untouched && apart && sum.buf != dst.buf).then_some((place, op, origin))
     }
 
@@ -287,13 +276,32 @@ impl<'a> Planner<'a> {
 }
 
 /// `scale·src + bias`.
-struct Form<'a> {
-    src: &'a tile::View,
-    scale: Scale<'a>,
-    bias: Option<&'a tile::View>,
+pub(super) struct Form<'a> {
+    pub(super) src: &'a tile::View,
+    pub(super) scale: Scale<'a>,
+    pub(super) bias: Option<&'a tile::View>,
 }
 
 impl<'a> Form<'a> {
+    /// A source as it is.
+    pub(super) fn plain(src: &'a tile::View) -> Self {
+        Self { src, scale: Scale::Number(1.0), bias: None }
+    }
+
+    /// A map as ACT does it: a function of this form.
+    pub(super) fn on_act(kind: MapKind, srcs: &'a [tile::Source]) -> Option<(ActFunc, Self)> {
+        match srcs {
+            [tile::Source::View(src)] => Some((ActFunc::by_name(kind.name())?, Self::plain(src))),
+            _ => Some((ActFunc::Identity, Self::of(kind, srcs)?)),
+        }
+    }
+
+    /// What is read.
+    pub(super) fn views(&self) -> impl Iterator<Item = &'a tile::View> {
+        let scale = if let Scale::View(view) = self.scale { Some(view) } else { None };
+        [Some(self.src), scale, self.bias].into_iter().flatten()
+    }
+
     /// What an operation of two operands is in this form.
     fn of(kind: MapKind, srcs: &'a [tile::Source]) -> Option<Self> {
         use tile::Source::{Number, View};

@@ -8,7 +8,7 @@ use kiln_ir::{DType, tile};
 use kiln_machine::isa::{ActFunc, CvtMode, VecOp};
 
 use super::elementwise::walk;
-use super::fuse::{Act, Scale};
+use super::fuse::{Act, Form, Scale};
 use super::geometry::Tile;
 use super::{Fault, Place, Selector};
 use crate::lir::{Engine, MOp, Mode, RowSum};
@@ -108,15 +108,17 @@ impl Selector<'_> {
         on_act
     }
 
-    /// Several operations at once.
+    /// What one instruction of ACT does: an operation, or several at once.
     pub(super) fn act(&mut self, act: &Act<'_>, place: Place) -> Result<(), Fault> {
-        let (dst, src) = (self.tile(act.dst)?, self.tile(act.src)?);
-        let scale = if let Scale::View(view) = act.scale { Some(self.tile(view)?) } else { None };
-        let bias = act.bias.map(|view| self.tile(view)).transpose()?;
+        let Form { src, scale: factor, bias } = &act.form;
+        let (dst, src) = (self.tile(act.dst)?, self.tile(src)?);
+        let scale = if let Scale::View(view) = factor { Some(self.tile(view)?) } else { None };
+        let bias = bias.map(|view| self.tile(view)).transpose()?;
         let sum = act.sum.map(|(view, _)| self.tile(view)).transpose()?;
         let accumulate = act.sum.is_some_and(|(_, accumulate)| accumulate);
-        let mut accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
-        accesses.extend(scale.iter().chain(&bias).map(|tile| tile.access(Mode::Read)));
+        let read = [&src].into_iter().chain(&scale).chain(&bias);
+        let mut accesses: Vec<_> = read.map(|tile| tile.access(Mode::Read)).collect();
+        accesses.push(dst.access(Mode::Write));
         if let Some(sum) = &sum {
             accesses.push(sum.access(Mode::Write));
             accesses.extend(accumulate.then(|| sum.access(Mode::Read)));
@@ -130,10 +132,10 @@ impl Selector<'_> {
             let mut operands = step.opnds.iter().cloned();
             let (Some(dst), Some(src)) = (operands.next(), operands.next()) else { return Vec::new() };
             let grid = step.grid;
-            let factor = scale.as_ref().and_then(|_| operands.next());
+            let from_memory = scale.as_ref().and_then(|_| operands.next());
             let bias = bias.as_ref().and_then(|_| operands.next());
             let sum = operands.next().map(|dst| RowSum { dst, over: step.reduced, accumulate });
-            vec![match (factor, act.scale) {
+            vec![match (from_memory, *factor) {
                 (Some(scale), _) => MOp::Actr { func, dst, src, scale, bias, grid },
                 (None, Scale::Number(scale)) => MOp::Act { func, dst, src, bias, sum, scale, grid },
                 (None, Scale::View(_)) => return Vec::new(),
@@ -144,27 +146,24 @@ impl Selector<'_> {
     }
 
     /// A conversion on VEC, or a copy on ACT if it rounds the same.
-    pub(super) fn copy(
+    pub(super) fn cast(
         &mut self,
         group: &tile::Group,
         op: &tile::Op,
-        mode: CvtMode,
-        dst: &Tile,
-        src: &Tile,
+        dst: &tile::View,
+        src: &tile::View,
         place: Place,
     ) -> Result<(), Fault> {
-        let engine = self.choose(group, op, place);
+        if self.choose(group, op, place) == Engine::ACT {
+            return self.act(&Act::of(op, dst, (ActFunc::Identity, Form::plain(src))), place);
+        }
+        let (dst, src) = (self.tile(dst)?, self.tile(src)?);
         let accesses = vec![src.access(Mode::Read), dst.access(Mode::Write)];
-        let code = walk(&mut self.lir, self.partitions, &[dst, src], &[], None, &mut |step| {
+        let code = walk(&mut self.lir, self.partitions, &[&dst, &src], &[], None, &mut |step| {
             let [d, s] = step.opnds else { return Vec::new() };
-            let (dst, src, grid) = (d.clone(), s.clone(), step.grid);
-            vec![if engine == Engine::ACT {
-                MOp::Act { func: ActFunc::Identity, dst, src, bias: None, sum: None, scale: 1.0, grid }
-            } else {
-                MOp::Vcvt { dst, src, mode, grid }
-            }]
+            vec![MOp::Vcvt { dst: d.clone(), src: s.clone(), mode: CvtMode::Cast, grid: step.grid }]
         })?;
-        self.push(place, engine, code, accesses);
+        self.push(place, Engine::VEC, code, accesses);
         Ok(())
     }
 
@@ -177,6 +176,11 @@ impl Selector<'_> {
         srcs: &[tile::Source],
         place: Place,
     ) -> Result<(), Fault> {
+        let engine = self.choose(group, op, place);
+        if engine == Engine::ACT {
+            let form = Form::on_act(kind, srcs).ok_or_else(|| format!("no function `{}`", kind.name()))?;
+            return self.act(&Act::of(op, dst, form), place);
+        }
         let dst = self.tile(dst)?;
         let mut sources = Vec::new();
         for s in srcs {
@@ -186,46 +190,25 @@ impl Selector<'_> {
             });
         }
         match (kind.arity(), sources.as_slice()) {
-            (1, [Src::Tile(a)]) => self.unary(group, op, kind, &dst, a, place),
-            (2, [Src::Tile(a), Src::Tile(b)]) => self.binary(group, op, kind, &dst, a, b, place),
-            (2, [Src::Tile(a), Src::Number(n)]) => {
-                self.with_number(group, op, kind, &dst, a, *n, false, place)
-            }
-            (2, [Src::Number(n), Src::Tile(b)]) => {
-                self.with_number(group, op, kind, &dst, b, *n, true, place)
-            }
+            (1, [Src::Tile(a)]) => self.unary(kind, &dst, a, place),
+            (2, [Src::Tile(a), Src::Tile(b)]) => self.binary(kind, &dst, a, b, place),
+            (2, [Src::Tile(a), Src::Number(n)]) => self.with_number(kind, &dst, a, (*n, false), place),
+            (2, [Src::Number(n), Src::Tile(b)]) => self.with_number(kind, &dst, b, (*n, true), place),
             (3, [mask, a, b]) => self.choice(&dst, mask, a, b, place),
             _ => Err(format!("`{}` of numbers alone", kind.name()).into()),
         }
     }
 
-    fn unary(
-        &mut self,
-        group: &tile::Group,
-        op: &tile::Op,
-        kind: MapKind,
-        dst: &Tile,
-        a: &Tile,
-        place: Place,
-    ) -> Result<(), Fault> {
+    fn unary(&mut self, kind: MapKind, dst: &Tile, a: &Tile, place: Place) -> Result<(), Fault> {
         let integer = a.dt.is_integer();
-        let engine = self.choose(group, op, place);
         let accesses = vec![a.access(Mode::Read), dst.access(Mode::Write)];
-        let func = ActFunc::by_name(kind.name());
-        if engine == Engine::VEC && integer && kind == MapKind::Abs && dst.buf == a.buf {
+        if integer && kind == MapKind::Abs && dst.buf == a.buf {
             return Err("the absolute value of integers in place".into());
         }
         let mut unknown = false;
         let code = walk(&mut self.lir, self.partitions, &[dst, a], &[], None, &mut |step| {
             let [d, s] = step.opnds else { return Vec::new() };
             let (dst, src, grid) = (d.clone(), s.clone(), step.grid);
-            if engine == Engine::ACT {
-                let Some(func) = func else {
-                    unknown = true;
-                    return Vec::new();
-                };
-                return vec![MOp::Act { func, dst, src, bias: None, sum: None, scale: 1.0, grid }];
-            }
             let vts = |op, dst, a, value: f64, reversed| MOp::Vts {
                 op,
                 dst,
@@ -263,72 +246,41 @@ impl Selector<'_> {
         if unknown {
             return Err(format!("`{}` of {}", kind.name(), a.dt).into());
         }
-        self.push(place, engine, code, accesses);
+        self.push(place, Engine::VEC, code, accesses);
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn binary(
-        &mut self,
-        group: &tile::Group,
-        op: &tile::Op,
-        kind: MapKind,
-        dst: &Tile,
-        a: &Tile,
-        b: &Tile,
-        place: Place,
-    ) -> Result<(), Fault> {
-        let vec_op =
+    fn binary(&mut self, kind: MapKind, dst: &Tile, a: &Tile, b: &Tile, place: Place) -> Result<(), Fault> {
+        let op =
             VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
-        let engine = self.choose(group, op, place);
         let accesses = vec![a.access(Mode::Read), b.access(Mode::Read), dst.access(Mode::Write)];
         let code = walk(&mut self.lir, self.partitions, &[dst, a, b], &[], None, &mut |step| {
             let [d, a, b] = step.opnds else { return Vec::new() };
             let (dst, a, b, grid) = (d.clone(), a.clone(), b.clone(), step.grid);
-            let func = ActFunc::Identity;
-            vec![match (engine, kind) {
-                (Engine::ACT, MapKind::Add) => {
-                    MOp::Act { func, dst, src: a, bias: Some(b), sum: None, scale: 1.0, grid }
-                }
-                (Engine::ACT, MapKind::Sub) => {
-                    MOp::Act { func, dst, src: b, bias: Some(a), sum: None, scale: -1.0, grid }
-                }
-                (Engine::ACT, _) => MOp::Actr { func, dst, src: a, scale: b, bias: None, grid },
-                _ => MOp::Vtt { op: vec_op, dst, a, b, grid },
-            }]
+            vec![MOp::Vtt { op, dst, a, b, grid }]
         })?;
-        self.push(place, engine, code, accesses);
+        self.push(place, Engine::VEC, code, accesses);
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn with_number(
         &mut self,
-        group: &tile::Group,
-        op: &tile::Op,
         kind: MapKind,
         dst: &Tile,
         a: &Tile,
-        number: f64,
-        reversed: bool,
+        (number, reversed): (f64, bool),
         place: Place,
     ) -> Result<(), Fault> {
-        let vec_op =
+        let op =
             VecOp::by_name(kind.name()).ok_or_else(|| format!("no vector operation `{}`", kind.name()))?;
         let imm = immediate(number, a.dt.is_integer());
-        let engine = self.choose(group, op, place);
         let accesses = vec![a.access(Mode::Read), dst.access(Mode::Write)];
         let code = walk(&mut self.lir, self.partitions, &[dst, a], &[], None, &mut |step| {
             let [d, s] = step.opnds else { return Vec::new() };
-            let (dst, src, grid) = (d.clone(), s.clone(), step.grid);
-            vec![if engine == Engine::ACT {
-                let (func, scale) = (ActFunc::Identity, number as f32);
-                MOp::Act { func, dst, src, bias: None, sum: None, scale, grid }
-            } else {
-                MOp::Vts { op: vec_op, dst, a: src, imm, reversed, grid }
-            }]
+            let (dst, a, grid) = (d.clone(), s.clone(), step.grid);
+            vec![MOp::Vts { op, dst, a, imm, reversed, grid }]
         })?;
-        self.push(place, engine, code, accesses);
+        self.push(place, Engine::VEC, code, accesses);
         Ok(())
     }
 

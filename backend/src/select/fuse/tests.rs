@@ -57,15 +57,15 @@ fn told(group: &Group) -> (String, Vec<u32>) {
             Node::For { body, .. } => words.push(format!("for{}", body.len())),
             Node::Op(op, _) => words.push(op.name().trim_start_matches("tile.").to_owned()),
             Node::Act(act, origin) => {
-                let scale = match act.scale {
+                let scale = match act.form.scale {
                     Scale::Number(scale) => format!("{scale}"),
                     Scale::View(view) => format!("b{}", view.buf.0),
                 };
-                let bias = act.bias.map_or(String::new(), |bias| format!("+b{}", bias.buf.0));
+                let bias = act.form.bias.map_or(String::new(), |bias| format!("+b{}", bias.buf.0));
                 let sum = act.sum.map_or(String::new(), |(sum, on)| {
                     format!(",sum{}b{}", if on { "+" } else { "=" }, sum.buf.0)
                 });
-                words.push(format!("{}({scale}*b{}{bias}){sum}", act.func.name(), act.src.buf.0));
+                words.push(format!("{}({scale}*b{}{bias}){sum}", act.func.name(), act.form.src.buf.0));
                 assert!(!origin.is_empty());
             }
         }
@@ -151,6 +151,9 @@ fn a_function_sums_its_results() {
         "map map reduce"
     );
     assert_eq!(words(vec![map(MapKind::Exp, Y, &[of(SUM)]), sum(SUM, Y, false)]), "map reduce");
+    let over =
+        vec![map(MapKind::Sub, T, &[of(X), of(SUM)]), map(MapKind::Exp, Y, &[of(T)]), sum(SUM, Y, false)];
+    assert_eq!(words(over), "exp(-1*b4+b0) reduce");
     let mut narrow = group(vec![exp(), sum(SUM, Y, false)]);
     narrow.bufs[Y as usize].dtype = DType::F16;
     assert_eq!(told(&narrow).0, "map reduce");
